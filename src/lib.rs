@@ -1,0 +1,16 @@
+//! Tessera: a small neural audio codec that turns 48 kHz audio into discrete multi-scale tokens and
+//! back.
+//!
+//! samples → frames (100 Hz) → encoder → levels of tokens (25, 50, 100 Hz) → decoder → samples
+
+pub mod audio;
+pub mod bitstream;
+pub mod config;
+pub mod metrics;
+pub mod plot;
+pub mod tokens;
+
+#[cfg(feature = "train")]
+pub mod model;
+#[cfg(feature = "train")]
+pub mod train;
