@@ -1,0 +1,43 @@
+//! From latent frames back to samples.
+
+use candle_core::{Result, Tensor};
+
+use super::block::{Block, Linear};
+use super::ops::InverseStft;
+use super::params::Builder;
+use crate::config::CodecConfig;
+
+/// Causal blocks, then magnitude and phase of an inverse STFT (Siuzdak 2023, "Vocos").
+#[derive(Clone)]
+pub struct Decoder {
+    input: Linear,
+    blocks: Vec<Block>,
+    head: Linear,
+    synthesis: InverseStft,
+}
+
+impl Decoder {
+    pub(super) fn new(p: &mut Builder, config: &CodecConfig) -> Result<Self> {
+        let input = Linear::new(p, "decoder.input", config.dim, config.dim, 1.0)?;
+        let blocks = (0..config.decoder_blocks)
+            .map(|i| Block::new(p, &format!("decoder.blocks.{i}"), config))
+            .collect::<Result<_>>()?;
+        let synthesis = InverseStft::new(config.synthesis_window, config.hop)
+            .map_err(candle_core::Error::wrap)?;
+        let head = Linear::new(p, "decoder.head", config.dim, 2 * synthesis.bins(), 1.0)?;
+        Ok(Self { input, blocks, head, synthesis })
+    }
+
+    /// Latents (batch, frames, dim) to samples (batch, frames * hop), aligned with the encoder's input.
+    /// The last `synthesis_window - hop` samples still lack what frames to come will add.
+    ///
+    /// # Errors
+    /// Another shape.
+    pub fn forward(&self, latents: &Tensor) -> Result<Tensor> {
+        let mut x = self.input.forward(latents)?;
+        for block in &self.blocks {
+            x = block.forward(&x)?;
+        }
+        self.synthesis.forward(&self.head.forward(&x)?)
+    }
+}
