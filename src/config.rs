@@ -88,12 +88,7 @@ impl Default for CodecConfig {
 
 impl Default for VqConfig {
     fn default() -> Self {
-        Self {
-            strides: vec![4, 2, 1, 1],
-            codebook_size: 1024,
-            code_dim: 8,
-            normalize: true,
-        }
+        Self { strides: vec![4, 2, 1, 1], codebook_size: 1024, code_dim: 8, normalize: true }
     }
 }
 
@@ -123,11 +118,7 @@ impl CodecConfig {
     /// Names the first field that is out of range.
     pub fn check(&self) -> Result<(), ConfigError> {
         let bad = |field, value: &dyn ToString, expected| {
-            Err(ConfigError::Value {
-                field,
-                value: value.to_string(),
-                expected,
-            })
+            Err(ConfigError::Value { field, value: value.to_string(), expected })
         };
         if !(8_000..=192_000).contains(&self.sample_rate) {
             return bad("sample_rate", &self.sample_rate, "8000 to 192000");
@@ -135,21 +126,16 @@ impl CodecConfig {
         if !(16..=8192).contains(&self.hop) {
             return bad("hop", &self.hop, "16 to 8192 samples");
         }
-        for (field, window) in [
-            ("analysis_window", self.analysis_window),
-            ("synthesis_window", self.synthesis_window),
-        ] {
+        for (field, window) in
+            [("analysis_window", self.analysis_window), ("synthesis_window", self.synthesis_window)]
+        {
             if window % self.hop != 0 || window % 2 != 0 || !(1..=16).contains(&(window / self.hop))
             {
                 return bad(field, &window, "even, and 1 to 16 times `hop`");
             }
         }
         if self.synthesis_window < 2 * self.hop {
-            return bad(
-                "synthesis_window",
-                &self.synthesis_window,
-                "at least twice `hop`",
-            );
+            return bad("synthesis_window", &self.synthesis_window, "at least twice `hop`");
         }
         for (field, value, top) in [
             ("dim", self.dim, 4096),
@@ -230,10 +216,7 @@ mod tests {
         assert_eq!(config.bits_per_second(4), 2750.0);
         assert_eq!(config.bits_per_second(1), 250.0);
         assert_eq!(config.samples_per_step(), 1920);
-        assert_eq!(
-            CodecConfig::from_json(&config.to_json().unwrap()).unwrap(),
-            config
-        );
+        assert_eq!(CodecConfig::from_json(&config.to_json().unwrap()).unwrap(), config);
     }
 
     #[test]

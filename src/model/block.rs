@@ -1,10 +1,13 @@
 //! The layers both halves of the network are made of.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, Var};
 
 use super::ops;
-use super::params::Builder;
+use super::params::{Builder, standard_normal};
 use crate::config::CodecConfig;
+
+/// Where log magnitudes start: the level of quiet music in an orthonormal spectrum.
+const QUIET: f32 = -3.0;
 
 /// A linear layer with bias.
 #[derive(Debug, Clone)]
@@ -28,6 +31,51 @@ impl Linear {
             w: p.normal(&format!("{name}.weight"), (outputs, inputs), deviation)?,
             b: p.constant(&format!("{name}.bias"), outputs, 0.0)?,
         })
+    }
+
+    /// The same with weights (outputs, inputs) to start from, in rows.
+    pub(super) fn with_weights(
+        p: &mut Builder,
+        name: &str,
+        inputs: usize,
+        outputs: usize,
+        weights: Vec<f32>,
+    ) -> Result<Self> {
+        Ok(Self {
+            w: p.start(&format!("{name}.weight"), (outputs, inputs), |_, _| weights)?,
+            b: p.constant(&format!("{name}.bias"), outputs, 0.0)?,
+        })
+    }
+
+    /// The layer before an inverse STFT: log magnitudes start at random and low, directions as the
+    /// channels' pairs for the lowest bins, as the encoder's analysis makes them.
+    pub(super) fn head(p: &mut Builder, name: &str, inputs: usize, bins: usize) -> Result<Self> {
+        let w = p.start(&format!("{name}.weight"), (3 * bins, inputs), |rng, count| {
+            let deviation = 1.0 / (3.0 * inputs as f32).sqrt();
+            let mut w: Vec<f32> = (0..count).map(|_| deviation * standard_normal(rng)).collect();
+            for bin in 0..bins.min(inputs / 2) {
+                for (part, channel) in [(1, 2 * bin), (2, 2 * bin + 1)] {
+                    let row = &mut w[(part * bins + bin) * inputs..][..inputs];
+                    row.fill(0.0);
+                    row[channel] = 1.0;
+                }
+            }
+            w
+        })?;
+        let b = p.start(&format!("{name}.bias"), 3 * bins, |_, _| {
+            (0..3 * bins).map(|i| if i < bins { QUIET } else { 0.0 }).collect()
+        })?;
+        Ok(Self { w, b })
+    }
+
+    /// Sets weights (outputs, inputs) and bias (outputs).
+    ///
+    /// # Errors
+    /// Other shapes.
+    pub(super) fn set(&self, w: &Tensor, b: &Tensor) -> Result<()> {
+        // Both are variables, made by the builder; `from_tensor` gives those back as they are.
+        Var::from_tensor(&self.w)?.set(w)?;
+        Var::from_tensor(&self.b)?.set(b)
     }
 
     /// (..., inputs) to (..., outputs).
@@ -62,7 +110,7 @@ impl Block {
             depthwise_bias: p.constant(&format!("{name}.depthwise.bias"), dim, 0.0)?,
             widen: Linear::new(p, &format!("{name}.widen"), dim, hidden, 1.0)?,
             narrow: Linear::new(p, &format!("{name}.narrow"), hidden, dim, 1.0)?,
-            gain: p.constant(&format!("{name}.gain"), dim, 0.2)?,
+            gain: p.constant(&format!("{name}.gain"), dim, 0.1)?,
         })
     }
 

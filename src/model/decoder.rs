@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::block::{Block, Linear};
-use super::ops::InverseStft;
+use super::ops::{self, InverseStft};
 use super::params::Builder;
 use crate::config::CodecConfig;
 
@@ -18,13 +18,16 @@ pub struct Decoder {
 
 impl Decoder {
     pub(super) fn new(p: &mut Builder, config: &CodecConfig) -> Result<Self> {
-        let input = Linear::new(p, "decoder.input", config.dim, config.dim, 1.0)?;
+        let dim = config.dim;
+        let mut identity = vec![0.0; dim * dim];
+        (0..dim).for_each(|i| identity[i * dim + i] = 1.0);
+        let input = Linear::with_weights(p, "decoder.input", dim, dim, identity)?;
         let blocks = (0..config.decoder_blocks)
             .map(|i| Block::new(p, &format!("decoder.blocks.{i}"), config))
             .collect::<Result<_>>()?;
         let synthesis = InverseStft::new(config.synthesis_window, config.hop)
             .map_err(candle_core::Error::wrap)?;
-        let head = Linear::new(p, "decoder.head", config.dim, 2 * synthesis.bins(), 1.0)?;
+        let head = Linear::head(p, "decoder.head", dim, synthesis.bins())?;
         Ok(Self { input, blocks, head, synthesis })
     }
 
@@ -38,6 +41,6 @@ impl Decoder {
         for block in &self.blocks {
             x = block.forward(&x)?;
         }
-        self.synthesis.forward(&self.head.forward(&x)?)
+        self.synthesis.forward(&self.head.forward(&ops::normalize(&x)?)?)
     }
 }

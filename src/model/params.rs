@@ -74,7 +74,11 @@ impl Params {
 }
 
 impl Builder<'_> {
-    fn get<S: Into<Shape>>(
+    /// Values made by `random` from the generator and their number.
+    ///
+    /// # Errors
+    /// The parameter is missing from what was read, or has another shape.
+    pub fn start<S: Into<Shape>>(
         &mut self,
         name: &str,
         shape: S,
@@ -108,8 +112,13 @@ impl Builder<'_> {
     ///
     /// # Errors
     /// The parameter is missing from what was read, or has another shape.
-    pub fn normal<S: Into<Shape>>(&mut self, name: &str, shape: S, deviation: f32) -> Result<Tensor> {
-        self.get(name, shape, |rng, count| {
+    pub fn normal<S: Into<Shape>>(
+        &mut self,
+        name: &str,
+        shape: S,
+        deviation: f32,
+    ) -> Result<Tensor> {
+        self.start(name, shape, |rng, count| {
             (0..count).map(|_| deviation * standard_normal(rng)).collect()
         })
     }
@@ -119,7 +128,7 @@ impl Builder<'_> {
     /// # Errors
     /// The parameter is missing from what was read, or has another shape.
     pub fn constant<S: Into<Shape>>(&mut self, name: &str, shape: S, value: f32) -> Result<Tensor> {
-        self.get(name, shape, |_, count| vec![value; count])
+        self.start(name, shape, |_, count| vec![value; count])
     }
 }
 

@@ -25,9 +25,7 @@ fn reference(x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let padded = x.pad_with_zeros(1, taps - 1, 0)?;
     let mut y = bias.broadcast_as(x.shape())?;
     for j in 0..taps {
-        y = (y + padded
-            .narrow(1, j, frames)?
-            .broadcast_mul(&w.narrow(0, j, 1)?)?)?;
+        y = (y + padded.narrow(1, j, frames)?.broadcast_mul(&w.narrow(0, j, 1)?)?)?;
     }
     Ok(y)
 }
@@ -107,13 +105,8 @@ impl CustomOp3 for Forward {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (taps, c) = w.dims2()?;
-        let packed = x.apply_op2_no_bwd(
-            &grad.contiguous()?,
-            &Backward {
-                w: super::host(w)?,
-                c,
-            },
-        )?;
+        let packed =
+            x.apply_op2_no_bwd(&grad.contiguous()?, &Backward { w: super::host(w)?, c })?;
         let n = x.elem_count();
         let dx = packed.narrow(0, 0, n)?.reshape(x.shape())?;
         let dw = packed.narrow(0, n, taps * c)?.reshape((taps, c))?;
@@ -172,11 +165,7 @@ mod tests {
     fn matches_candle_and_finite_differences() {
         let x = check::random(1, &[3, 9, 5]);
         let (w, b) = (check::random(2, &[4, 5]), check::random(3, &[5]));
-        check::close(
-            &depthwise_causal(&x, &w, &b).unwrap(),
-            &reference(&x, &w, &b).unwrap(),
-            1e-5,
-        );
+        check::close(&depthwise_causal(&x, &w, &b).unwrap(), &reference(&x, &w, &b).unwrap(), 1e-5);
         check::gradients(|t| depthwise_causal(&t[0], &t[1], &t[2]), &[x, w, b], 2e-3);
     }
 
@@ -184,11 +173,7 @@ mod tests {
     fn fewer_frames_than_taps() {
         let x = check::random(1, &[2, 2, 3]);
         let (w, b) = (check::random(2, &[7, 3]), check::random(3, &[3]));
-        check::close(
-            &depthwise_causal(&x, &w, &b).unwrap(),
-            &reference(&x, &w, &b).unwrap(),
-            1e-5,
-        );
+        check::close(&depthwise_causal(&x, &w, &b).unwrap(), &reference(&x, &w, &b).unwrap(), 1e-5);
         check::gradients(|t| depthwise_causal(&t[0], &t[1], &t[2]), &[x, w, b], 2e-3);
     }
 }

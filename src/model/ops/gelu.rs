@@ -17,11 +17,7 @@ const BLOCK: usize = 1 << 14;
 /// # Errors
 /// None of its own.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    if x.device().is_cpu() {
-        x.contiguous()?.apply_op1(Forward)
-    } else {
-        x.gelu()
-    }
+    if x.device().is_cpu() { x.contiguous()?.apply_op1(Forward) } else { x.gelu() }
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
@@ -50,9 +46,7 @@ impl CustomOp1 for Forward {
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = values(x, layout)?;
         let mut y = vec![0.0; x.len()];
-        y.par_chunks_mut(BLOCK)
-            .zip(x.par_chunks(BLOCK))
-            .for_each(|(y, x)| forward(x, y));
+        y.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).for_each(|(y, x)| forward(x, y));
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
@@ -77,9 +71,7 @@ impl CustomOp2 for Backward {
     ) -> Result<(CpuStorage, Shape)> {
         let x = values(x, x_layout)?;
         let mut dx = values(grad, grad_layout)?.to_vec();
-        dx.par_chunks_mut(BLOCK)
-            .zip(x.par_chunks(BLOCK))
-            .for_each(|(dx, x)| backward(x, dx));
+        dx.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).for_each(|(dx, x)| backward(x, dx));
         Ok((CpuStorage::F32(dx), x_layout.shape().clone()))
     }
 }

@@ -1,4 +1,7 @@
 //! From magnitude and phase to samples: an inverse STFT with overlap-add, as a layer.
+//!
+//! The phase comes as a direction, two numbers whose length does not matter, so that it depends on the
+//! features before it without wrapping (Ai and Ling 2023, "APNet").
 
 use std::f32::consts::PI;
 use std::sync::Arc;
@@ -11,8 +14,10 @@ use rustfft::{Fft, FftPlanner};
 
 use super::{math, values};
 
-/// Log magnitudes above this are cut: e^8 is a bin of full scale six times over.
-const MAX_LOG_MAGNITUDE: f32 = 8.0;
+/// Log magnitudes above this are cut: e^6 is about twenty times a full-scale tone.
+const MAX_LOG_MAGNITUDE: f32 = 6.0;
+/// Squared length under which a direction fades to none, which keeps its gradient finite.
+const SOFT: f32 = 1e-4;
 
 /// An inverse STFT that cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -53,24 +58,15 @@ impl InverseStft {
             return Err(InverseStftError { window, hop });
         }
         let mut planner = FftPlanner::new();
-        // Periodic Hann windows at this hop sum to window / (2 hop); the FFT is not normalised.
-        let scale = 2.0 * hop as f32 / (window as f32 * window as f32);
+        // Periodic Hann windows at this hop sum to window / (2 hop); the FFT is not normalised, and
+        // spectra are at the scale of an orthonormal one.
+        let scale = 2.0 * hop as f32 / (window as f32 * (window as f32).sqrt());
         let shape = (0..window)
             .map(|n| scale * (0.5 - 0.5 * (2.0 * PI * n as f32 / window as f32).cos()))
             .collect();
-        let (forward, inverse) = (
-            planner.plan_fft_forward(window),
-            planner.plan_fft_inverse(window),
-        );
-        Ok(Self {
-            inner: Arc::new(Plan {
-                window,
-                hop,
-                shape,
-                forward,
-                inverse,
-            }),
-        })
+        let (forward, inverse) =
+            (planner.plan_fft_forward(window), planner.plan_fft_inverse(window));
+        Ok(Self { inner: Arc::new(Plan { window, hop, shape, forward, inverse }) })
     }
 
     /// Bins of one frame: `window / 2 + 1`.
@@ -78,32 +74,35 @@ impl InverseStft {
         self.inner.window / 2 + 1
     }
 
-    /// Samples: `polar` is (batch, frames, 2 bins), log magnitudes before phases in radians; gives
-    /// (batch, frames * hop). The last `window - hop` samples still lack frames to come.
+    /// Values that describe one frame: a log magnitude, a real and an imaginary direction for each bin.
+    pub fn inputs(&self) -> usize {
+        3 * self.bins()
+    }
+
+    /// Samples: `head` is (batch, frames, 3 bins), log magnitudes, then the real and the imaginary parts
+    /// of the directions; gives (batch, frames * hop). The last `window - hop` samples still lack frames to come.
     ///
     /// # Errors
     /// A tensor of another shape.
-    pub fn forward(&self, polar: &Tensor) -> Result<Tensor> {
-        if polar.device().is_cpu() {
-            polar.contiguous()?.apply_op1(Forward(self.inner.clone()))
+    pub fn forward(&self, head: &Tensor) -> Result<Tensor> {
+        if head.device().is_cpu() {
+            head.contiguous()?.apply_op1(Forward(self.inner.clone()))
         } else {
-            self.reference(polar)
+            self.reference(head)
         }
     }
 
     /// The same out of candle's operations: a matrix product with the DFT.
-    fn reference(&self, polar: &Tensor) -> Result<Tensor> {
+    fn reference(&self, head: &Tensor) -> Result<Tensor> {
         let (window, hop) = (self.inner.window, self.inner.hop);
-        let (batch, frames, _) = polar.dims3()?;
+        let (batch, frames, _) = head.dims3()?;
         let bins = self.bins();
-        let magnitude = polar
-            .narrow(2, 0, bins)?
-            .minimum(f64::from(MAX_LOG_MAGNITUDE))?
-            .exp()?;
-        let phase = polar.narrow(2, bins, bins)?;
-        let re = (&magnitude * phase.cos()?)?;
-        let im = (&magnitude * phase.sin()?)?;
-        let (cosines, sines) = self.basis(polar.device())?;
+        let magnitude = head.narrow(2, 0, bins)?.minimum(f64::from(MAX_LOG_MAGNITUDE))?.exp()?;
+        let (a, b) = (head.narrow(2, bins, bins)?, head.narrow(2, 2 * bins, bins)?);
+        let length = ((a.sqr()? + b.sqr()?)? + f64::from(SOFT))?.sqrt()?;
+        let gain = (magnitude / length)?;
+        let (re, im) = ((&gain * a)?, (&gain * b)?);
+        let (cosines, sines) = self.basis(head.device())?;
         let rows = (batch * frames, bins);
         let y = (re.reshape(rows)?.matmul(&cosines)? + im.reshape(rows)?.matmul(&sines)?)?;
         // Overlap-add: part j of frame t lands on hop t + j - (parts - 1).
@@ -115,10 +114,7 @@ impl InverseStft {
             if late >= frames {
                 continue;
             }
-            let part = y
-                .narrow(2, j, 1)?
-                .squeeze(2)?
-                .narrow(1, late, frames - late)?;
+            let part = y.narrow(2, j, 1)?.squeeze(2)?.narrow(1, late, frames - late)?;
             sum = (sum + part.pad_with_zeros(1, 0, late)?)?;
         }
         sum.reshape((batch, frames * hop))
@@ -135,11 +131,7 @@ impl InverseStft {
                 let angle = 2.0 * std::f64::consts::PI * ((k * n) % window) as f64 / window as f64;
                 let shape = factor * f64::from(self.inner.shape[n]);
                 cosines.push((shape * angle.cos()) as f32);
-                sines.push(if edge {
-                    0.0
-                } else {
-                    (-shape * angle.sin()) as f32
-                });
+                sines.push(if edge { 0.0 } else { (-shape * angle.sin()) as f32 });
             }
         }
         Ok((
@@ -149,35 +141,36 @@ impl InverseStft {
     }
 }
 
-/// One frame's spectrum from log magnitudes and phases.
+/// One frame's spectrum from log magnitudes and directions.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn to_cartesian(polar: &[f32], re: &mut [f32], im: &mut [f32]) {
+fn to_cartesian(head: &[f32], re: &mut [f32], im: &mut [f32]) {
     let bins = re.len();
-    let (log_magnitude, phase) = polar.split_at(bins);
+    let (log_magnitude, direction) = head.split_at(bins);
+    let (a, b) = direction.split_at(bins);
     for k in 0..bins {
         let magnitude = math::exp(log_magnitude[k].min(MAX_LOG_MAGNITUDE));
-        let (s, c) = math::sin_cos(phase[k]);
-        re[k] = magnitude * c;
-        im[k] = magnitude * s;
+        let gain = magnitude / (a[k] * a[k] + b[k] * b[k] + SOFT).sqrt();
+        re[k] = gain * a[k];
+        im[k] = gain * b[k];
     }
 }
 
-/// The gradient of log magnitude and phase from that of the spectrum.
+/// The gradient of log magnitude and direction from that of the spectrum.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn to_polar_gradient(polar: &[f32], d_re: &[f32], d_im: &[f32], out: &mut [f32]) {
+fn to_head_gradient(head: &[f32], d_re: &[f32], d_im: &[f32], out: &mut [f32]) {
     let bins = d_re.len();
-    let (log_magnitude, phase) = polar.split_at(bins);
-    let (d_log, d_phase) = out.split_at_mut(bins);
+    let (log_magnitude, direction) = head.split_at(bins);
+    let (a, b) = direction.split_at(bins);
+    let (d_log, d_direction) = out.split_at_mut(bins);
+    let (d_a, d_b) = d_direction.split_at_mut(bins);
     for k in 0..bins {
         let magnitude = math::exp(log_magnitude[k].min(MAX_LOG_MAGNITUDE));
-        let (s, c) = math::sin_cos(phase[k]);
-        let along = magnitude * (d_re[k] * c + d_im[k] * s);
-        d_log[k] = if log_magnitude[k] < MAX_LOG_MAGNITUDE {
-            along
-        } else {
-            0.0
-        };
-        d_phase[k] = magnitude * (d_im[k] * c - d_re[k] * s);
+        let inverse = 1.0 / (a[k] * a[k] + b[k] * b[k] + SOFT).sqrt();
+        let (u, v) = (a[k] * inverse, b[k] * inverse);
+        let along = d_re[k] * u + d_im[k] * v;
+        d_log[k] = if log_magnitude[k] < MAX_LOG_MAGNITUDE { magnitude * along } else { 0.0 };
+        d_a[k] = magnitude * inverse * (d_re[k] - u * along);
+        d_b[k] = magnitude * inverse * (d_im[k] - v * along);
     }
 }
 
@@ -185,14 +178,11 @@ impl Plan {
     /// Where frame `t` starts, and how many of its first samples fall before sample 0.
     fn place(&self, t: usize) -> (usize, usize) {
         let end = self.hop * (t + 1);
-        (
-            end.saturating_sub(self.window),
-            self.window.saturating_sub(end),
-        )
+        (end.saturating_sub(self.window), self.window.saturating_sub(end))
     }
 
     /// `out` is zero on entry.
-    fn synthesize(&self, polar: &[f32], out: &mut [f32]) {
+    fn synthesize(&self, head: &[f32], out: &mut [f32]) {
         let (n, bins) = (self.window, self.window / 2 + 1);
         let frames = out.len() / self.hop;
         let mut buffer = vec![Complex32::default(); n];
@@ -204,12 +194,8 @@ impl Plan {
             re.fill(0.0);
             im.fill(0.0);
             for i in 0..pair {
-                let row = &polar[(first + i) * 2 * bins..][..2 * bins];
-                to_cartesian(
-                    row,
-                    &mut re[i * bins..][..bins],
-                    &mut im[i * bins..][..bins],
-                );
+                let row = &head[(first + i) * 3 * bins..][..3 * bins];
+                to_cartesian(row, &mut re[i * bins..][..bins], &mut im[i * bins..][..bins]);
             }
             for (i, part) in im.iter_mut().enumerate() {
                 if i % bins == 0 || i % bins == bins - 1 {
@@ -217,10 +203,8 @@ impl Plan {
                 }
             }
             for k in 0..bins {
-                let (a, b) = (
-                    Complex32::new(re[k], im[k]),
-                    Complex32::new(re[bins + k], im[bins + k]),
-                );
+                let (a, b) =
+                    (Complex32::new(re[k], im[k]), Complex32::new(re[bins + k], im[bins + k]));
                 buffer[k] = Complex32::new(a.re - b.im, a.im + b.re);
                 buffer[(n - k) % n] = Complex32::new(a.re + b.im, b.re - a.im);
             }
@@ -235,7 +219,7 @@ impl Plan {
         }
     }
 
-    fn backward(&self, polar: &[f32], grad: &[f32], out: &mut [f32]) {
+    fn backward(&self, head: &[f32], grad: &[f32], out: &mut [f32]) {
         let (n, bins) = (self.window, self.window / 2 + 1);
         let frames = grad.len() / self.hop;
         let mut buffer = vec![Complex32::default(); n];
@@ -265,12 +249,12 @@ impl Plan {
             for i in 0..pair {
                 d_im[i * bins] = 0.0;
                 d_im[i * bins + bins - 1] = 0.0;
-                let at = (first + i) * 2 * bins;
-                to_polar_gradient(
-                    &polar[at..][..2 * bins],
+                let at = (first + i) * 3 * bins;
+                to_head_gradient(
+                    &head[at..][..3 * bins],
                     &d_re[i * bins..][..bins],
                     &d_im[i * bins..][..bins],
-                    &mut out[at..][..2 * bins],
+                    &mut out[at..][..3 * bins],
                 );
             }
         }
@@ -284,27 +268,22 @@ impl CustomOp1 for Forward {
         "inverse-stft"
     }
 
-    fn cpu_fwd(&self, polar: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, head: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (batch, frames, width) = layout.shape().dims3()?;
-        if width != self.0.window + 2 {
-            candle_core::bail!(
-                "inverse STFT: {width} values a frame, not {}",
-                self.0.window + 2
-            );
+        let expected = 3 * (self.0.window / 2 + 1);
+        if width != expected {
+            candle_core::bail!("inverse STFT: {width} values a frame, not {expected}");
         }
         let samples = frames * self.0.hop;
         let mut out = vec![0.0; batch * samples];
         out.par_chunks_mut(samples.max(1))
-            .zip(values(polar, layout)?.par_chunks((frames * width).max(1)))
-            .for_each(|(out, polar)| self.0.synthesize(polar, out));
+            .zip(values(head, layout)?.par_chunks((frames * width).max(1)))
+            .for_each(|(out, head)| self.0.synthesize(head, out));
         Ok((CpuStorage::F32(out), Shape::from((batch, samples))))
     }
 
-    fn bwd(&self, polar: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(polar.apply_op2_no_bwd(
-            &grad.contiguous()?,
-            &Backward(self.0.clone()),
-        )?))
+    fn bwd(&self, head: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(head.apply_op2_no_bwd(&grad.contiguous()?, &Backward(self.0.clone()))?))
     }
 }
 
@@ -317,19 +296,19 @@ impl CustomOp2 for Backward {
 
     fn cpu_fwd(
         &self,
-        polar: &CpuStorage,
-        polar_layout: &Layout,
+        head: &CpuStorage,
+        head_layout: &Layout,
         grad: &CpuStorage,
         grad_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (_, frames, width) = polar_layout.shape().dims3()?;
-        let polar = values(polar, polar_layout)?;
-        let mut out = vec![0.0; polar.len()];
+        let (_, frames, width) = head_layout.shape().dims3()?;
+        let head = values(head, head_layout)?;
+        let mut out = vec![0.0; head.len()];
         out.par_chunks_mut((frames * width).max(1))
-            .zip(polar.par_chunks((frames * width).max(1)))
+            .zip(head.par_chunks((frames * width).max(1)))
             .zip(values(grad, grad_layout)?.par_chunks((frames * self.0.hop).max(1)))
-            .for_each(|((out, polar), grad)| self.0.backward(polar, grad, out));
-        Ok((CpuStorage::F32(out), polar_layout.shape().clone()))
+            .for_each(|((out, head), grad)| self.0.backward(head, grad, out));
+        Ok((CpuStorage::F32(out), head_layout.shape().clone()))
     }
 }
 
@@ -342,10 +321,10 @@ mod tests {
     fn matches_the_dft_and_finite_differences() {
         for (window, hop, frames) in [(24, 6, 7), (16, 8, 6), (24, 6, 2)] {
             let stft = InverseStft::new(window, hop).unwrap();
-            let polar = (check::random(1, &[3, frames, window + 2]) * 2.0).unwrap();
-            let y = stft.forward(&polar).unwrap();
-            check::close(&y, &stft.reference(&polar).unwrap(), 1e-4);
-            check::gradients(|t| stft.forward(&t[0]), &[polar], 5e-3);
+            let head = (check::random(1, &[3, frames, stft.inputs()]) * 2.0).unwrap();
+            let y = stft.forward(&head).unwrap();
+            check::close(&y, &stft.reference(&head).unwrap(), 1e-4);
+            check::gradients(|t| stft.forward(&t[0]), &[head], 5e-3);
         }
     }
 
@@ -354,20 +333,18 @@ mod tests {
         // Bin 4 of 64 at hop 16 returns to the same phase every frame.
         let (window, hop, frames) = (64, 16, 12);
         let stft = InverseStft::new(window, hop).unwrap();
-        let mut polar = vec![-30.0f32; frames * (window + 2)];
+        let (width, bins) = (stft.inputs(), stft.bins());
+        let mut head = vec![-30.0f32; frames * width];
         for t in 0..frames {
-            polar[t * (window + 2) + 4] = (window as f32 / 2.0).ln();
-            polar[t * (window + 2) + window / 2 + 1 + 4] = 0.0;
+            head[t * width + 4] = ((window as f32).sqrt() / 2.0).ln();
+            head[t * width + bins + 4] = 3.0;
+            head[t * width + 2 * bins + 4] = 0.0;
         }
-        let polar = Tensor::from_vec(polar, (1, frames, window + 2), &Device::Cpu).unwrap();
-        let y = super::super::host(&stft.forward(&polar).unwrap()).unwrap();
+        let head = Tensor::from_vec(head, (1, frames, width), &Device::Cpu).unwrap();
+        let y = super::super::host(&stft.forward(&head).unwrap()).unwrap();
         for n in 0..(frames - 3) * hop {
             let expected = (2.0 * PI * 4.0 * n as f32 / window as f32).cos();
-            assert!(
-                (y[n] - expected).abs() < 1e-3,
-                "at {n}: {} against {expected}",
-                y[n]
-            );
+            assert!((y[n] - expected).abs() < 1e-3, "at {n}: {} against {expected}", y[n]);
         }
     }
 

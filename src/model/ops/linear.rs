@@ -9,21 +9,14 @@ use super::values;
 /// # Errors
 /// Shapes that do not fit together.
 pub fn linear(x: &Tensor, w: &Tensor, b: &Tensor) -> Result<Tensor> {
-    if x.device().is_cpu() {
-        x.contiguous()?.apply_op3(w, b, Linear)
-    } else {
-        reference(x, w, b)
-    }
+    if x.device().is_cpu() { x.contiguous()?.apply_op3(w, b, Linear) } else { reference(x, w, b) }
 }
 
 fn reference(x: &Tensor, w: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (outputs, inputs) = w.dims2()?;
     let mut dims = x.dims().to_vec();
     let rows = x.elem_count() / inputs;
-    let y = x
-        .reshape((rows, inputs))?
-        .matmul(&w.t()?)?
-        .broadcast_add(b)?;
+    let y = x.reshape((rows, inputs))?.matmul(&w.t()?)?.broadcast_add(b)?;
     if let Some(last) = dims.last_mut() {
         *last = outputs;
     }
@@ -55,22 +48,15 @@ impl CustomOp3 for Linear {
                 b_layout.dims()
             );
         }
-        let (x, w, b) = (
-            values(x, x_layout)?,
-            values(w, w_layout)?,
-            values(b, b_layout)?,
-        );
+        let (x, w, b) = (values(x, x_layout)?, values(w, w_layout)?, values(b, b_layout)?);
         let rows = x.len() / inputs;
         let mut y = Vec::with_capacity(rows * outputs);
         for _ in 0..rows {
             y.extend_from_slice(b);
         }
         let threads = candle_core::utils::get_num_threads();
-        let parallelism = if threads > 1 {
-            gemm::Parallelism::Rayon(threads)
-        } else {
-            gemm::Parallelism::None
-        };
+        let parallelism =
+            if threads > 1 { gemm::Parallelism::Rayon(threads) } else { gemm::Parallelism::None };
         // SAFETY: y has rows x outputs values, x rows x inputs, w outputs x inputs, each contiguous in
         // rows; y was made here and overlaps neither.
         unsafe {
@@ -115,11 +101,7 @@ impl CustomOp3 for Linear {
         let x2 = x.reshape((rows, inputs))?;
         let g2 = grad.contiguous()?.reshape((rows, outputs))?;
         let needs_x = x.track_op();
-        let dx = if needs_x {
-            Some(g2.matmul(w)?.reshape(x.shape())?)
-        } else {
-            None
-        };
+        let dx = if needs_x { Some(g2.matmul(w)?.reshape(x.shape())?) } else { None };
         let dw = g2.t()?.matmul(&x2)?;
         let ones = Tensor::ones((1, rows), x.dtype(), x.device())?;
         let db = ones.matmul(&g2)?.reshape(outputs)?;
@@ -143,11 +125,8 @@ mod tests {
 
     #[test]
     fn shapes_that_do_not_fit_are_refused() {
-        let (x, w, b) = (
-            check::random(1, &[2, 6]),
-            check::random(2, &[4, 7]),
-            check::random(3, &[4]),
-        );
+        let (x, w, b) =
+            (check::random(1, &[2, 6]), check::random(2, &[4, 7]), check::random(3, &[4]));
         assert!(linear(&x, &w, &b).is_err());
     }
 }

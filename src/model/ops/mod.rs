@@ -46,9 +46,8 @@ pub(crate) mod check {
 
     pub fn random(seed: u64, shape: &[usize]) -> Tensor {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let values: Vec<f32> = (0..shape.iter().product())
-            .map(|_| rng.random::<f32>() * 2.0 - 1.0)
-            .collect();
+        let values: Vec<f32> =
+            (0..shape.iter().product()).map(|_| rng.random::<f32>() * 2.0 - 1.0).collect();
         Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
     }
 
@@ -56,36 +55,20 @@ pub(crate) mod check {
         let y = f(inputs).unwrap().flatten_all().unwrap();
         let y: Vec<f32> = y.to_vec1().unwrap();
         let w: Vec<f32> = weights.to_vec1().unwrap();
-        y.iter()
-            .zip(&w)
-            .map(|(a, b)| f64::from(*a) * f64::from(*b))
-            .sum()
+        y.iter().zip(&w).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
     }
 
     /// Holds the gradient of `sum(w * f(inputs))`, `w` random, against central differences in every
     /// input at a sample of places.
     pub fn gradients(f: impl Fn(&[Tensor]) -> Result<Tensor>, inputs: &[Tensor], tolerance: f64) {
-        let vars: Vec<Var> = inputs
-            .iter()
-            .map(|t| Var::from_tensor(t).unwrap())
-            .collect();
+        let vars: Vec<Var> = inputs.iter().map(|t| Var::from_tensor(t).unwrap()).collect();
         let tensors: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
         let y = f(&tensors).unwrap().flatten_all().unwrap();
         let weights = random(99, &[y.elem_count()]);
-        let grads = (y * &weights)
-            .unwrap()
-            .sum_all()
-            .unwrap()
-            .backward()
-            .unwrap();
+        let grads = (y * &weights).unwrap().sum_all().unwrap().backward().unwrap();
         for (i, var) in vars.iter().enumerate() {
-            let grad: Vec<f32> = grads
-                .get(var)
-                .expect("no gradient")
-                .flatten_all()
-                .unwrap()
-                .to_vec1()
-                .unwrap();
+            let grad: Vec<f32> =
+                grads.get(var).expect("no gradient").flatten_all().unwrap().to_vec1().unwrap();
             let base: Vec<f32> = inputs[i].flatten_all().unwrap().to_vec1().unwrap();
             let step = base.len().div_ceil(40);
             for place in (0..base.len()).step_by(step) {
@@ -112,10 +95,7 @@ pub(crate) mod check {
         let a: Vec<f32> = a.flatten_all().unwrap().to_vec1().unwrap();
         let b: Vec<f32> = b.flatten_all().unwrap().to_vec1().unwrap();
         for (i, (x, y)) in a.iter().zip(&b).enumerate() {
-            assert!(
-                (x - y).abs() <= tolerance * (1.0 + y.abs()),
-                "at {i}: {x} against {y}"
-            );
+            assert!((x - y).abs() <= tolerance * (1.0 + y.abs()), "at {i}: {x} against {y}");
         }
     }
 }

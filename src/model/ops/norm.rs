@@ -16,11 +16,7 @@ const ROWS: usize = 64;
 /// # Errors
 /// A tensor without dimensions.
 pub fn normalize(x: &Tensor) -> Result<Tensor> {
-    if x.device().is_cpu() {
-        x.contiguous()?.apply_op1(Forward)
-    } else {
-        reference(x)
-    }
+    if x.device().is_cpu() { x.contiguous()?.apply_op1(Forward) } else { reference(x) }
 }
 
 fn reference(x: &Tensor) -> Result<Tensor> {
@@ -82,9 +78,7 @@ impl CustomOp1 for Forward {
         let c = layout.shape().dim(D::Minus1)?;
         let x = values(x, layout)?;
         let mut y = vec![0.0; x.len()];
-        y.par_chunks_mut(ROWS * c)
-            .zip(x.par_chunks(ROWS * c))
-            .for_each(|(y, x)| forward(x, y, c));
+        y.par_chunks_mut(ROWS * c).zip(x.par_chunks(ROWS * c)).for_each(|(y, x)| forward(x, y, c));
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
@@ -132,9 +126,6 @@ mod tests {
     #[test]
     fn silence_stays_silent() {
         let x = Tensor::zeros((2, 8), candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
-        assert_eq!(
-            super::super::host(&normalize(&x).unwrap()).unwrap(),
-            [0.0; 16]
-        );
+        assert_eq!(super::super::host(&normalize(&x).unwrap()).unwrap(), [0.0; 16]);
     }
 }

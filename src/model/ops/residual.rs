@@ -28,11 +28,7 @@ fn reference(x: &Tensor, h: &Tensor, gain: &Tensor) -> Result<Tensor> {
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 fn backward(h: &[f32], grad: &[f32], gain: &[f32], dh: &mut [f32], dgain: &mut [f32]) {
     let c = gain.len();
-    for ((h, g), dh) in h
-        .chunks_exact(c)
-        .zip(grad.chunks_exact(c))
-        .zip(dh.chunks_exact_mut(c))
-    {
+    for ((h, g), dh) in h.chunks_exact(c).zip(grad.chunks_exact(c)).zip(dh.chunks_exact_mut(c)) {
         for i in 0..c {
             dh[i] = g[i] * gain[i];
             dgain[i] += g[i] * h[i];
@@ -71,10 +67,8 @@ impl CustomOp3 for Forward {
         y.par_chunks_mut(ROWS * c)
             .zip(x.par_chunks(ROWS * c).zip(h.par_chunks(ROWS * c)))
             .for_each(|(y, (x, h))| {
-                for ((y, x), h) in y
-                    .chunks_exact_mut(c)
-                    .zip(x.chunks_exact(c))
-                    .zip(h.chunks_exact(c))
+                for ((y, x), h) in
+                    y.chunks_exact_mut(c).zip(x.chunks_exact(c)).zip(h.chunks_exact(c))
                 {
                     for i in 0..c {
                         y[i] = x[i] + h[i] * gain[i];
@@ -92,12 +86,8 @@ impl CustomOp3 for Forward {
         _y: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let packed = h.apply_op2_no_bwd(
-            &grad.contiguous()?,
-            &Backward {
-                gain: super::host(gain)?,
-            },
-        )?;
+        let packed =
+            h.apply_op2_no_bwd(&grad.contiguous()?, &Backward { gain: super::host(gain)? })?;
         let n = h.elem_count();
         let dh = packed.narrow(0, 0, n)?.reshape(h.shape())?;
         let dgain = packed.narrow(0, n, gain.elem_count())?;
@@ -136,10 +126,7 @@ impl CustomOp2 for Backward {
             })
             .collect();
         for sum in partial {
-            dgain
-                .iter_mut()
-                .zip(sum)
-                .for_each(|(total, part)| *total += part);
+            dgain.iter_mut().zip(sum).for_each(|(total, part)| *total += part);
         }
         let length = out.len();
         Ok((CpuStorage::F32(out), Shape::from(length)))
@@ -160,10 +147,6 @@ mod tests {
             &reference(&x, &h, &gain).unwrap(),
             1e-6,
         );
-        check::gradients(
-            |t| scaled_residual(&t[0], &t[1], &t[2]),
-            &[x, h, gain],
-            2e-3,
-        );
+        check::gradients(|t| scaled_residual(&t[0], &t[1], &t[2]), &[x, h, gain], 2e-3);
     }
 }
