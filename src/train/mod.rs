@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Training: the data, and with the feature `train` the rest.
+
+pub mod dataset;
