@@ -88,7 +88,7 @@ impl Default for CodecConfig {
 
 impl Default for VqConfig {
     fn default() -> Self {
-        Self { strides: vec![4, 2, 1, 1], codebook_size: 1024, code_dim: 8, normalize: true }
+        Self { strides: vec![4, 2, 1, 1], codebook_size: 1024, code_dim: 8, normalize: false }
     }
 }
 

@@ -79,10 +79,7 @@ impl StreamResampler {
         check_shape("the stream to convert", from, channels)?;
         check_shape("the converted stream", to, channels)?;
         let divisor = gcd(from, to);
-        let (low, high) = (
-            u64::from(from.min(to) / divisor),
-            u64::from(from.max(to) / divisor),
-        );
+        let (low, high) = (u64::from(from.min(to) / divisor), u64::from(from.max(to) / divisor));
         // An even number of periods puts the filter's centre on a sample of either rate.
         let periods = FILTER_TAPS.div_ceil(low).next_multiple_of(2);
         let method = if from == to {
@@ -98,35 +95,15 @@ impl StreamResampler {
                 WindowFunction::BlackmanHarris2,
                 FixedSync::Input,
             );
-            Method::Filter(Box::new(Filter::new(
-                Box::new(fft.map_err(construction)?),
-                channels,
-            )))
+            Method::Filter(Box::new(Filter::new(Box::new(fft.map_err(construction)?), channels)))
         } else if high.div_ceil(low) <= MAX_FILTERED_RATIO {
-            Method::Filter(Box::new(Filter::new(
-                Box::new(sinc(from, to, channels)?),
-                channels,
-            )))
+            Method::Filter(Box::new(Filter::new(Box::new(sinc(from, to, channels)?), channels)))
         } else if from < to {
-            Method::Hold(Interpolator {
-                last: vec![0.0; channels],
-            })
+            Method::Hold(Interpolator { last: vec![0.0; channels] })
         } else {
-            Method::Average(Averager {
-                sums: vec![0.0; channels],
-                count: 0,
-                bin: 0,
-            })
+            Method::Average(Averager { sums: vec![0.0; channels], count: 0, bin: 0 })
         };
-        Ok(Self {
-            from,
-            to,
-            channels,
-            method,
-            consumed: 0,
-            emitted: 0,
-            length: None,
-        })
+        Ok(Self { from, to, channels, method, consumed: 0, emitted: 0, length: None })
     }
 
     /// Sets the exact number of frames to give in all, instead of
@@ -199,9 +176,7 @@ impl StreamResampler {
     /// None that a caller could cause.
     pub fn finish(mut self, out: &mut Vec<Vec<f32>>) -> Result<(), AudioError> {
         out.resize_with(self.channels, Vec::new);
-        let total = self
-            .length
-            .unwrap_or(resampled_len(self.consumed, self.from, self.to));
+        let total = self.length.unwrap_or(resampled_len(self.consumed, self.from, self.to));
         // Beyond this the filter only rings out; a longer length asked for is silence.
         let natural = resampled_len(self.consumed, self.from, self.to);
         while self.emitted < total.min(natural) {
@@ -260,10 +235,7 @@ fn sinc(from: u32, to: u32, channels: usize) -> Result<Async<f64>, AudioError> {
 }
 
 fn construction(error: rubato::ResamplerConstructionError) -> AudioError {
-    AudioError::Block {
-        path: "rate conversion".into(),
-        reason: error.to_string(),
-    }
+    AudioError::Block { path: "rate conversion".into(), reason: error.to_string() }
 }
 
 /// A band-limiting resampler of rubato fed with blocks of its own size, so that its output does
@@ -282,13 +254,7 @@ impl Filter {
         let input = vec![vec![0.0; resampler.input_frames_max()]; channels];
         let output = vec![vec![0.0; resampler.output_frames_max()]; channels];
         let delay = resampler.output_delay();
-        Self {
-            resampler,
-            input,
-            output,
-            filled: 0,
-            delay,
-        }
+        Self { resampler, input, output, filled: 0, delay }
     }
 
     fn process<S: AsRef<[f32]>>(
@@ -302,10 +268,7 @@ impl Filter {
             let count = (self.resampler.input_frames_next() - self.filled).min(frames - taken);
             for (buffer, channel) in self.input.iter_mut().zip(input) {
                 let samples = &channel.as_ref()[taken..taken + count];
-                for (to, from) in buffer[self.filled..self.filled + count]
-                    .iter_mut()
-                    .zip(samples)
-                {
+                for (to, from) in buffer[self.filled..self.filled + count].iter_mut().zip(samples) {
                     *to = f64::from(*from);
                 }
             }
@@ -327,10 +290,7 @@ impl Filter {
     }
 
     fn convert(&mut self, out: &mut [Vec<f32>]) -> Result<(), AudioError> {
-        let shape = |reason: String| AudioError::Block {
-            path: "rate conversion".into(),
-            reason,
-        };
+        let shape = |reason: String| AudioError::Block { path: "rate conversion".into(), reason };
         let (channels, frames_in) = (self.input.len(), self.resampler.input_frames_next());
         let frames_out = self.output[0].len();
         let input = SequentialSliceOfVecs::new(&self.input, channels, frames_in)

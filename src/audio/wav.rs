@@ -56,9 +56,7 @@ impl Encoding {
     /// Calls `sink` with every sample of channel `channel` in `bytes`, whole frames of `align`.
     fn each(self, bytes: &[u8], align: usize, channel: usize, mut sink: impl FnMut(f32)) {
         let start = channel * self.bytes();
-        let frames = bytes
-            .chunks_exact(align)
-            .map(|frame| &frame[start..start + self.bytes()]);
+        let frames = bytes.chunks_exact(align).map(|frame| &frame[start..start + self.bytes()]);
         match self {
             Self::U8 => frames.for_each(|b| sink((f32::from(b[0]) - 128.0) / 128.0)),
             Self::I16 => {
@@ -108,11 +106,7 @@ impl<R: Read> WavSource<R> {
     /// [`AudioError::NotAudio`], [`AudioError::Header`], [`AudioError::Unsupported`],
     /// [`AudioError::SampleRate`], [`AudioError::Channels`], [`AudioError::Read`].
     pub fn new(reader: R, path: String, stream_len: Option<u64>) -> Result<Self, AudioError> {
-        let mut chunks = ChunkReader {
-            reader,
-            path: &path,
-            position: 0,
-        };
+        let mut chunks = ChunkReader { reader, path: &path, position: 0 };
         let riff_size = chunks.riff_header()?;
         let mut fmt = None;
         let data_size = loop {
@@ -120,23 +114,14 @@ impl<R: Read> WavSource<R> {
             match &id {
                 b"fmt " => fmt = Some(chunks.fmt(size)?),
                 b"data" => break size,
-                _ => chunks.skip(
-                    u64::from(size) + u64::from(size % 2),
-                    "a chunk before the audio",
-                )?,
+                _ => chunks
+                    .skip(u64::from(size) + u64::from(size % 2), "a chunk before the audio")?,
             }
         };
-        let Some(Fmt {
-            channels,
-            sample_rate,
-            encoding,
-        }) = fmt
-        else {
+        let Some(Fmt { channels, sample_rate, encoding }) = fmt else {
             return Err(chunks.damaged("the audio comes before its format (no 'fmt ' chunk)"));
         };
-        let ChunkReader {
-            reader, position, ..
-        } = chunks;
+        let ChunkReader { reader, position, .. } = chunks;
 
         // An empty data chunk in a RIFF that goes on after it is just that; otherwise the writer
         // never came to fill in the length.
@@ -153,12 +138,7 @@ impl<R: Read> WavSource<R> {
             (Some(bytes), None) | (None, Some(bytes)) => Some(bytes / align),
             (None, None) => None,
         };
-        let info = AudioInfo {
-            sample_rate,
-            channels,
-            frames,
-            format: encoding.format(),
-        };
+        let info = AudioInfo { sample_rate, channels, frames, format: encoding.format() };
         Ok(Self {
             reader,
             path,
@@ -196,10 +176,7 @@ impl<R: Read + Send> AudioSource for WavSource<R> {
             .by_ref()
             .take(wanted as u64)
             .read_to_end(&mut self.bytes)
-            .map_err(|source| AudioError::Read {
-                path: self.path.clone(),
-                source,
-            })?;
+            .map_err(|source| AudioError::Read { path: self.path.clone(), source })?;
         let got = self.bytes.len();
         if let Some(remaining) = &mut self.remaining {
             *remaining -= got as u64;
@@ -214,15 +191,14 @@ impl<R: Read + Send> AudioSource for WavSource<R> {
         let non_finite = &mut self.non_finite;
         for (channel, samples) in planar.iter_mut().enumerate() {
             samples.reserve(frames);
-            self.encoding
-                .each(&self.bytes[..frames * align], align, channel, |sample| {
-                    if sample.is_finite() {
-                        samples.push(sample);
-                    } else {
-                        *non_finite += 1;
-                        samples.push(0.0);
-                    }
-                });
+            self.encoding.each(&self.bytes[..frames * align], align, channel, |sample| {
+                if sample.is_finite() {
+                    samples.push(sample);
+                } else {
+                    *non_finite += 1;
+                    samples.push(0.0);
+                }
+            });
         }
         Ok(frames)
     }
@@ -256,24 +232,16 @@ struct ChunkReader<'a, R> {
 
 impl<R: Read> ChunkReader<'_, R> {
     fn damaged(&self, reason: impl Into<String>) -> AudioError {
-        AudioError::Header {
-            path: self.path.into(),
-            reason: reason.into(),
-        }
+        AudioError::Header { path: self.path.into(), reason: reason.into() }
     }
 
     fn unsupported(&self, reason: impl Into<String>) -> AudioError {
-        AudioError::Unsupported {
-            path: self.path.into(),
-            reason: reason.into(),
-        }
+        AudioError::Unsupported { path: self.path.into(), reason: reason.into() }
     }
 
     fn bytes<const N: usize>(&mut self, what: &str) -> Result<[u8; N], AudioError> {
         let mut bytes = [0; N];
-        self.reader
-            .read_exact(&mut bytes)
-            .map_err(|source| self.ended(source, what))?;
+        self.reader.read_exact(&mut bytes).map_err(|source| self.ended(source, what))?;
         self.position += N as u64;
         Ok(bytes)
     }
@@ -282,21 +250,13 @@ impl<R: Read> ChunkReader<'_, R> {
         if source.kind() == io::ErrorKind::UnexpectedEof {
             self.damaged(format!("it ends inside {what}"))
         } else {
-            AudioError::Read {
-                path: self.path.into(),
-                source,
-            }
+            AudioError::Read { path: self.path.into(), source }
         }
     }
 
     fn skip(&mut self, count: u64, what: &str) -> Result<(), AudioError> {
-        let skipped =
-            io::copy(&mut self.reader.by_ref().take(count), &mut io::sink()).map_err(|source| {
-                AudioError::Read {
-                    path: self.path.into(),
-                    source,
-                }
-            })?;
+        let skipped = io::copy(&mut self.reader.by_ref().take(count), &mut io::sink())
+            .map_err(|source| AudioError::Read { path: self.path.into(), source })?;
         self.position += skipped;
         if skipped < count {
             return Err(self.damaged(format!("it ends inside {what}")));
@@ -386,10 +346,6 @@ impl<R: Read> ChunkReader<'_, R> {
                 "a block of {block_align} bytes does not divide by {channels} channels"
             )));
         }
-        Ok(Fmt {
-            channels,
-            sample_rate,
-            encoding,
-        })
+        Ok(Fmt { channels, sample_rate, encoding })
     }
 }

@@ -66,10 +66,7 @@ impl WavSink {
         if path.exists() && !overwrite {
             return Err(AudioError::Exists { path: label });
         }
-        let write_error = |source| AudioError::Write {
-            path: label.clone(),
-            source,
-        };
+        let write_error = |source| AudioError::Write { path: label.clone(), source };
         if path.is_dir() {
             return Err(write_error(io::Error::from(io::ErrorKind::IsADirectory)));
         }
@@ -89,12 +86,7 @@ impl WavSink {
             WavFormat::Pcm24 => (24, SampleFormat::Int),
             WavFormat::Float32 => (32, SampleFormat::Float),
         };
-        let spec = WavSpec {
-            channels,
-            sample_rate,
-            bits_per_sample,
-            sample_format,
-        };
+        let spec = WavSpec { channels, sample_rate, bits_per_sample, sample_format };
         let writer = WavWriter::new(BufWriter::with_capacity(1 << 16, file), spec)
             .map_err(|error| write_error(io_error(error)))?;
         Ok(Self {
@@ -144,31 +136,15 @@ impl WavSink {
     /// # Errors
     /// [`AudioError::Write`]; [`AudioError::Exists`] if the name was taken in the meantime.
     pub fn finish(self) -> Result<(), AudioError> {
-        let Self {
-            writer,
-            temporary,
-            path,
-            overwrite,
-            ..
-        } = self;
-        writer
-            .finalize()
-            .map_err(|error| write_error(&path, io_error(error)))?;
-        temporary
-            .as_file()
-            .sync_all()
-            .map_err(|source| write_error(&path, source))?;
-        let persisted = if overwrite {
-            temporary.persist(&path)
-        } else {
-            temporary.persist_noclobber(&path)
-        };
+        let Self { writer, temporary, path, overwrite, .. } = self;
+        writer.finalize().map_err(|error| write_error(&path, io_error(error)))?;
+        temporary.as_file().sync_all().map_err(|source| write_error(&path, source))?;
+        let persisted =
+            if overwrite { temporary.persist(&path) } else { temporary.persist_noclobber(&path) };
         match persisted {
             Ok(_) => Ok(()),
             Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
-                Err(AudioError::Exists {
-                    path: path.display().to_string(),
-                })
+                Err(AudioError::Exists { path: path.display().to_string() })
             }
             Err(error) => Err(write_error(&path, error.error)),
         }
@@ -180,10 +156,7 @@ impl WavSink {
 }
 
 fn write_error(path: &Path, source: io::Error) -> AudioError {
-    AudioError::Write {
-        path: path.display().to_string(),
-        source,
-    }
+    AudioError::Write { path: path.display().to_string(), source }
 }
 
 fn io_error(error: hound::Error) -> io::Error {
@@ -196,7 +169,5 @@ fn io_error(error: hound::Error) -> io::Error {
 /// Rounds to `bits` plus sign, clipped to full scale.
 fn to_pcm(sample: f32, bits: u32) -> i32 {
     let scale = f64::from(1u32 << bits);
-    (f64::from(sample) * scale)
-        .round()
-        .clamp(-scale, scale - 1.0) as i32
+    (f64::from(sample) * scale).round().clamp(-scale, scale - 1.0) as i32
 }

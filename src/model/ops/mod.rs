@@ -23,7 +23,7 @@ pub use spectral::{Resolution, SpectralLoss, SpectralTerms, SpectralWeights};
 use candle_core::{CpuStorage, Layout, Result, Tensor};
 
 /// The values behind a contiguous f32 tensor.
-fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+pub(crate) fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     let all = storage.as_slice::<f32>()?;
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&all[start..end]),

@@ -28,7 +28,7 @@ const LANES: usize = 16;
 const LEAST: f32 = 1e-3;
 
 /// One STFT of the loss.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Resolution {
     /// Window (Hann) and FFT length in samples; even.
@@ -41,6 +41,13 @@ pub struct Resolution {
     /// Whether the STFT terms (`log`, `linear`, `complex`) are taken at this window.
     #[serde(default)]
     pub stft: bool,
+    /// What this resolution counts for among the others.
+    #[serde(default = "one")]
+    pub gain: f64,
+}
+
+fn one() -> f64 {
+    1.0
 }
 
 /// What each term counts for.
@@ -91,11 +98,12 @@ impl SpectralTerms {
             + self.complex * weights.complex
     }
 
-    fn add(&mut self, other: &Self) {
-        self.mel += other.mel;
-        self.log += other.log;
-        self.linear += other.linear;
-        self.complex += other.complex;
+    /// Adds `gain` times another.
+    pub fn add(&mut self, other: &Self, gain: f64) {
+        self.mel += gain * other.mel;
+        self.log += gain * other.log;
+        self.linear += gain * other.linear;
+        self.complex += gain * other.complex;
     }
 }
 
@@ -212,7 +220,7 @@ impl SpectralLoss {
             Ok(f64::from(t.to_dtype(candle_core::DType::F32)?.to_scalar::<f32>()?))
         };
         for plan in self.plans.iter() {
-            let n = plan.resolution.window;
+            let (n, gain) = (plan.resolution.window, plan.resolution.gain);
             if prediction.dim(1)? < n {
                 continue;
             }
@@ -230,8 +238,8 @@ impl SpectralLoss {
                 let bank = plan.dense_bank(device)?;
                 let mel =
                     (log10(&xm.matmul(&bank)?)? - log10(&ym.matmul(&bank)?)?)?.abs()?.mean_all()?;
-                terms.mel += scalar(&mel)?;
-                total = (total + (mel * w.mel)?)?;
+                terms.mel += gain * scalar(&mel)?;
+                total = (total + (mel * (w.mel * gain))?)?;
             }
             if plan.resolution.stft {
                 let log = ((log10(&xm)? - log10(&ym)?)?.abs()?.mean_all()? * 2.0)?;
@@ -250,13 +258,14 @@ impl SpectralLoss {
                 let size = (br.sqr()? + bi.sqr()?)?.sqrt()?.mean_all()?;
                 let complex = (distance.mean_all()? / size.maximum(f64::from(LEAST))?)?;
                 if w.log > 0.0 || w.linear > 0.0 {
-                    terms.log += scalar(&log)?;
-                    terms.linear += scalar(&linear)?;
-                    total = (total + (log * w.log)? + (linear * w.linear)?)?;
+                    terms.log += gain * scalar(&log)?;
+                    terms.linear += gain * scalar(&linear)?;
+                    let log = (log * (w.log * gain))?;
+                    total = (total + log + (linear * (w.linear * gain))?)?;
                 }
                 if w.complex > 0.0 {
-                    terms.complex += scalar(&complex)?;
-                    total = (total + (complex * w.complex)?)?;
+                    terms.complex += gain * scalar(&complex)?;
+                    total = (total + (complex * (w.complex * gain))?)?;
                 }
             }
         }
@@ -630,16 +639,16 @@ impl CustomOp1 for Forward {
             .map(|(grad, (x, y))| {
                 let mut terms = SpectralTerms::default();
                 for (plan, &size) in self.loss.plans.iter().zip(&sizes) {
-                    terms.add(&plan.item(x, y, &self.loss.weights, share, size, grad));
+                    let gain = plan.resolution.gain;
+                    let item_share = share * gain as f32;
+                    let part = plan.item(x, y, &self.loss.weights, item_share, size, grad);
+                    terms.add(&part, gain);
                 }
                 terms
             })
             .collect();
         let mut terms = SpectralTerms::default();
-        parts.iter().for_each(|part| terms.add(part));
-        for term in [&mut terms.mel, &mut terms.log, &mut terms.linear, &mut terms.complex] {
-            *term /= batch.max(1) as f64;
-        }
+        parts.iter().for_each(|part| terms.add(part, 1.0 / batch.max(1) as f64));
         *lock(&self.terms) = terms;
         *lock(&self.gradient) = gradient;
         Ok((CpuStorage::F32(vec![terms.total(&self.loss.weights) as f32]), Shape::from(())))
@@ -659,9 +668,9 @@ mod tests {
 
     fn loss(weights: SpectralWeights) -> SpectralLoss {
         let resolutions = [
-            Resolution { window: 32, hop: 8, mel_bands: 6, stft: true },
-            Resolution { window: 64, hop: 20, mel_bands: 0, stft: true },
-            Resolution { window: 16, hop: 4, mel_bands: 4, stft: false },
+            Resolution { window: 32, hop: 8, mel_bands: 6, stft: true, gain: 1.0 },
+            Resolution { window: 64, hop: 20, mel_bands: 0, stft: true, gain: 0.5 },
+            Resolution { window: 16, hop: 4, mel_bands: 4, stft: false, gain: 2.0 },
         ];
         SpectralLoss::new(48_000, &resolutions, weights).unwrap()
     }
