@@ -40,76 +40,49 @@ impl SymphoniaSource {
     /// [`AudioError::Open`], [`AudioError::NotAudio`], [`AudioError::Unsupported`],
     /// [`AudioError::Decode`], [`AudioError::SampleRate`], [`AudioError::Channels`].
     pub fn open(path: &Path, label: String) -> Result<Self, AudioError> {
-        let file = File::open(path).map_err(|source| AudioError::Open {
-            path: label.clone(),
-            source,
-        })?;
+        let file =
+            File::open(path).map_err(|source| AudioError::Open { path: label.clone(), source })?;
         let mut hint = Hint::new();
         if let Some(extension) = path.extension().and_then(|e| e.to_str()) {
             hint.with_extension(extension);
         }
         let stream = MediaSourceStream::new(Box::new(file), Default::default());
         let format = symphonia::default::get_probe()
-            .probe(
-                &hint,
-                stream,
-                FormatOptions::default(),
-                MetadataOptions::default(),
-            )
+            .probe(&hint, stream, FormatOptions::default(), MetadataOptions::default())
             .map_err(|error| match error {
                 Error::IoError(source) if source.kind() != io::ErrorKind::UnexpectedEof => {
-                    AudioError::Read {
-                        path: label.clone(),
-                        source,
-                    }
+                    AudioError::Read { path: label.clone(), source }
                 }
                 // The search for a known format found none, or the file ended first.
                 Error::IoError(_) | Error::Unsupported(_) => AudioError::NotAudio {
                     path: label.clone(),
                     reason: "its contents are of no format known here".into(),
                 },
-                other => AudioError::Decode {
-                    path: label.clone(),
-                    reason: other.to_string(),
-                },
+                other => AudioError::Decode { path: label.clone(), reason: other.to_string() },
             })?;
-        let track = format
-            .default_track(TrackType::Audio)
-            .ok_or_else(|| AudioError::NotAudio {
-                path: label.clone(),
-                reason: "it has no audio track of a known kind".into(),
-            })?;
-        let parameters = track
-            .codec_params
-            .as_ref()
-            .and_then(|p| p.audio())
-            .ok_or_else(|| AudioError::Unsupported {
+        let track = format.default_track(TrackType::Audio).ok_or_else(|| AudioError::NotAudio {
+            path: label.clone(),
+            reason: "it has no audio track of a known kind".into(),
+        })?;
+        let parameters = track.codec_params.as_ref().and_then(|p| p.audio()).ok_or_else(|| {
+            AudioError::Unsupported {
                 path: label.clone(),
                 reason: "its audio track does not say how it is coded".into(),
-            })?;
+            }
+        })?;
         let (track_id, frames) = (track.id, track.num_frames);
         if let Some(rate) = parameters.sample_rate {
-            check_shape(
-                &label,
-                rate,
-                parameters.channels.as_ref().map_or(1, |c| c.count()),
-            )?;
+            check_shape(&label, rate, parameters.channels.as_ref().map_or(1, |c| c.count()))?;
         }
         let decoder = symphonia::default::get_codecs()
             .make_audio_decoder(parameters, &AudioDecoderOptions::default())
             .map_err(|error| match error {
-                Error::DecodeError(reason) => AudioError::Decode {
-                    path: label.clone(),
-                    reason: reason.into(),
-                },
-                other => AudioError::Unsupported {
-                    path: label.clone(),
-                    reason: other.to_string(),
-                },
+                Error::DecodeError(reason) => {
+                    AudioError::Decode { path: label.clone(), reason: reason.into() }
+                }
+                other => AudioError::Unsupported { path: label.clone(), reason: other.to_string() },
             })?;
-        let declared = parameters
-            .sample_rate
-            .zip(parameters.channels.as_ref().map(|c| c.count()));
+        let declared = parameters.sample_rate.zip(parameters.channels.as_ref().map(|c| c.count()));
         let mut source = Self {
             path: label,
             format,
@@ -133,12 +106,10 @@ impl SymphoniaSource {
         if source.info.sample_rate == 0 {
             // Not one frame: an empty file if nothing failed, and if it says what it would hold.
             let (rate, channels) =
-                declared
-                    .filter(|_| source.damaged == 0)
-                    .ok_or_else(|| AudioError::Decode {
-                        path: source.path.clone(),
-                        reason: "it holds no audio that can be decoded".into(),
-                    })?;
+                declared.filter(|_| source.damaged == 0).ok_or_else(|| AudioError::Decode {
+                    path: source.path.clone(),
+                    reason: "it holds no audio that can be decoded".into(),
+                })?;
             source.set_shape(rate, channels)?;
         }
         Ok(source)
@@ -165,10 +136,7 @@ impl SymphoniaSource {
                     return Ok(());
                 }
                 Err(Error::IoError(error)) if error.kind() != io::ErrorKind::UnexpectedEof => {
-                    return Err(AudioError::Read {
-                        path: self.path.clone(),
-                        source: error,
-                    });
+                    return Err(AudioError::Read { path: self.path.clone(), source: error });
                 }
                 Err(_) => {
                     self.ended = true;

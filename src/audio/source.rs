@@ -197,10 +197,7 @@ pub trait AudioSource: Send {
 /// ```
 pub fn open(path: &Path) -> Result<Box<dyn AudioSource>, AudioError> {
     let label = path.display().to_string();
-    let open_error = |source| AudioError::Open {
-        path: label.clone(),
-        source,
-    };
+    let open_error = |source| AudioError::Open { path: label.clone(), source };
     let metadata = std::fs::metadata(path).map_err(open_error)?;
     if !metadata.is_file() {
         return Err(AudioError::NotAFile { path: label });
@@ -210,19 +207,11 @@ pub fn open(path: &Path) -> Result<Box<dyn AudioSource>, AudioError> {
     }
     let mut file = File::open(path).map_err(open_error)?;
     let mut magic = Vec::with_capacity(12);
-    let read_error = |source| AudioError::Read {
-        path: label.clone(),
-        source,
-    };
-    file.by_ref()
-        .take(12)
-        .read_to_end(&mut magic)
-        .map_err(read_error)?;
+    let read_error = |source| AudioError::Read { path: label.clone(), source };
+    file.by_ref().take(12).read_to_end(&mut magic).map_err(read_error)?;
     file.rewind().map_err(read_error)?;
 
-    let riff = [b"RIFF", b"RIFX", b"RF64", b"BW64"]
-        .iter()
-        .any(|m| magic.starts_with(&m[..]));
+    let riff = [b"RIFF", b"RIFX", b"RF64", b"BW64"].iter().any(|m| magic.starts_with(&m[..]));
     if !riff {
         return open_other(path, label);
     }
@@ -237,9 +226,7 @@ pub fn open(path: &Path) -> Result<Box<dyn AudioSource>, AudioError> {
 
 #[cfg(feature = "formats")]
 fn open_other(path: &Path, label: String) -> Result<Box<dyn AudioSource>, AudioError> {
-    Ok(Box::new(super::formats::SymphoniaSource::open(
-        path, label,
-    )?))
+    Ok(Box::new(super::formats::SymphoniaSource::open(path, label)?))
 }
 
 #[cfg(not(feature = "formats"))]
@@ -280,16 +267,10 @@ pub fn read_all(
 /// Checks what a header says.
 pub(super) fn check_shape(path: &str, rate: u32, channels: usize) -> Result<(), AudioError> {
     if rate == 0 || rate > MAX_SAMPLE_RATE {
-        return Err(AudioError::SampleRate {
-            path: path.into(),
-            rate,
-        });
+        return Err(AudioError::SampleRate { path: path.into(), rate });
     }
     if channels == 0 || channels > usize::from(MAX_CHANNELS) {
-        return Err(AudioError::Channels {
-            path: path.into(),
-            channels,
-        });
+        return Err(AudioError::Channels { path: path.into(), channels });
     }
     Ok(())
 }

@@ -56,9 +56,7 @@ impl Encoding {
     /// Calls `sink` with every sample of channel `channel` in `bytes`, whole frames of `align`.
     fn each(self, bytes: &[u8], align: usize, channel: usize, mut sink: impl FnMut(f32)) {
         let start = channel * self.bytes();
-        let frames = bytes
-            .chunks_exact(align)
-            .map(|frame| &frame[start..start + self.bytes()]);
+        let frames = bytes.chunks_exact(align).map(|frame| &frame[start..start + self.bytes()]);
         match self {
             Self::U8 => frames.for_each(|b| sink((f32::from(b[0]) - 128.0) / 128.0)),
             Self::I16 => {
@@ -108,11 +106,7 @@ impl<R: Read> WavSource<R> {
     /// [`AudioError::NotAudio`], [`AudioError::Header`], [`AudioError::Unsupported`],
     /// [`AudioError::SampleRate`], [`AudioError::Channels`], [`AudioError::Read`].
     pub fn new(reader: R, path: String, stream_len: Option<u64>) -> Result<Self, AudioError> {
-        let mut chunks = ChunkReader {
-            reader,
-            path: &path,
-            position: 0,
-        };
+        let mut chunks = ChunkReader { reader, path: &path, position: 0 };
         let riff_size = chunks.riff_header()?;
         let mut fmt = None;
         let data_size = loop {
@@ -120,23 +114,14 @@ impl<R: Read> WavSource<R> {
             match &id {
                 b"fmt " => fmt = Some(chunks.fmt(size)?),
                 b"data" => break size,
-                _ => chunks.skip(
-                    u64::from(size) + u64::from(size % 2),
-                    "a chunk before the audio",
-                )?,
+                _ => chunks
+                    .skip(u64::from(size) + u64::from(size % 2), "a chunk before the audio")?,
             }
         };
-        let Some(Fmt {
-            channels,
-            sample_rate,
-            encoding,
-        }) = fmt
-        else {
+        let Some(Fmt { channels, sample_rate, encoding }) = fmt else {
             return Err(chunks.damaged("the audio comes before its format (no 'fmt ' chunk)"));
         };
-        let ChunkReader {
-            reader, position, ..
-        } = chunks;
+        let ChunkReader { reader, position, .. } = chunks;
 
         // An empty data chunk in a RIFF that goes on after it is just that; otherwise the writer
         // never came to fill in the length.
@@ -153,12 +138,7 @@ impl<R: Read> WavSource<R> {
             (Some(bytes), None) | (None, Some(bytes)) => Some(bytes / align),
             (None, None) => None,
         };
-        let info = AudioInfo {
-            sample_rate,
-            channels,
-            frames,
-            format: encoding.format(),
-        };
+        let info = AudioInfo { sample_rate, channels, frames, format: encoding.format() };
         Ok(Self {
             reader,
             path,
@@ -196,10 +176,7 @@ impl<R: Read + Send> AudioSource for WavSource<R> {
             .by_ref()
             .take(wanted as u64)
             .read_to_end(&mut self.bytes)
-            .map_err(|source| AudioError::Read {
-                path: self.path.clone(),
-                source,
-            })?;
+            .map_err(|source| AudioError::Read { path: self.path.clone(), source })?;
         let got = self.bytes.len();
         if let Some(remaining) = &mut self.remaining {
             *remaining -= got as u64;
@@ -214,15 +191,14 @@ impl<R: Read + Send> AudioSource for WavSource<R> {
         let non_finite = &mut self.non_finite;
         for (channel, samples) in planar.iter_mut().enumerate() {
             samples.reserve(frames);
-            self.encoding
-                .each(&self.bytes[..frames * align], align, channel, |sample| {
-                    if sample.is_finite() {
-                        samples.push(sample);
-                    } else {
-                        *non_finite += 1;
-                        samples.push(0.0);
-                    }
-                });
+            self.encoding.each(&self.bytes[..frames * align], align, channel, |sample| {
+                if sample.is_finite() {
+                    samples.push(sample);
+                } else {
+                    *non_finite += 1;
+                    samples.push(0.0);
+                }
+            });
         }
         Ok(frames)
     }
@@ -256,24 +232,16 @@ struct ChunkReader<'a, R> {
 
 impl<R: Read> ChunkReader<'_, R> {
     fn damaged(&self, reason: impl Into<String>) -> AudioError {
-        AudioError::Header {
-            path: self.path.into(),
-            reason: reason.into(),
-        }
+        AudioError::Header { path: self.path.into(), reason: reason.into() }
     }
 
     fn unsupported(&self, reason: impl Into<String>) -> AudioError {
-        AudioError::Unsupported {
-            path: self.path.into(),
-            reason: reason.into(),
-        }
+        AudioError::Unsupported { path: self.path.into(), reason: reason.into() }
     }
 
     fn bytes<const N: usize>(&mut self, what: &str) -> Result<[u8; N], AudioError> {
         let mut bytes = [0; N];
-        self.reader
-            .read_exact(&mut bytes)
-            .map_err(|source| self.ended(source, what))?;
+        self.reader.read_exact(&mut bytes).map_err(|source| self.ended(source, what))?;
         self.position += N as u64;
         Ok(bytes)
     }
@@ -282,21 +250,13 @@ impl<R: Read> ChunkReader<'_, R> {
         if source.kind() == io::ErrorKind::UnexpectedEof {
             self.damaged(format!("it ends inside {what}"))
         } else {
-            AudioError::Read {
-                path: self.path.into(),
-                source,
-            }
+            AudioError::Read { path: self.path.into(), source }
         }
     }
 
     fn skip(&mut self, count: u64, what: &str) -> Result<(), AudioError> {
-        let skipped =
-            io::copy(&mut self.reader.by_ref().take(count), &mut io::sink()).map_err(|source| {
-                AudioError::Read {
-                    path: self.path.into(),
-                    source,
-                }
-            })?;
+        let skipped = io::copy(&mut self.reader.by_ref().take(count), &mut io::sink())
+            .map_err(|source| AudioError::Read { path: self.path.into(), source })?;
         self.position += skipped;
         if skipped < count {
             return Err(self.damaged(format!("it ends inside {what}")));
@@ -386,10 +346,55 @@ impl<R: Read> ChunkReader<'_, R> {
                 "a block of {block_align} bytes does not divide by {channels} channels"
             )));
         }
-        Ok(Fmt {
-            channels,
-            sample_rate,
-            encoding,
-        })
+        Ok(Fmt { channels, sample_rate, encoding })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A reader that never ends, as a pipe from a running recording.
+    struct Endless<'a>(&'a [u8]);
+
+    impl Read for Endless<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if self.0.is_empty() {
+                buffer.fill(0x40);
+                return Ok(buffer.len());
+            }
+            self.0.read(buffer)
+        }
+    }
+
+    const STREAM_HEADER: &[u8] = b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0\x01\0\x01\0\
+        \x80\xbb\0\0\0\x77\x01\0\x02\0\x10\0data\xff\xff\xff\xff";
+
+    #[test]
+    fn an_endless_stream_is_read_block_by_block() {
+        let mut source = WavSource::new(Endless(STREAM_HEADER), "<stdin>".into(), None).unwrap();
+        assert_eq!(source.info().frames, None);
+        let mut block = Vec::new();
+        for _ in 0..20 {
+            assert_eq!(source.read(&mut block, 1000).unwrap(), 1000);
+            assert_eq!(block, [[f32::from(0x4040i16) / 32_768.0; 1000]]);
+        }
+        // However much is asked for, a block stays small.
+        assert_eq!(source.read(&mut block, usize::MAX).unwrap(), MAX_BLOCK_BYTES / 2);
+        assert!(source.warnings().is_empty());
+    }
+
+    #[test]
+    fn a_failing_reader_is_an_error_with_its_name() {
+        struct Failing;
+        impl Read for Failing {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("the cable is out"))
+            }
+        }
+        let reader = STREAM_HEADER.chain(Failing);
+        let mut source = WavSource::new(reader, "tape.wav".into(), None).unwrap();
+        let error = source.read(&mut Vec::new(), 10).unwrap_err();
+        assert_eq!(error.to_string(), "cannot read tape.wav: the cable is out");
     }
 }

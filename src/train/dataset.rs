@@ -183,14 +183,10 @@ impl Dataset {
         check(options)?;
         let files = scan::scan(folder)?;
         if files.is_empty() {
-            return Err(DatasetError::NoAudio {
-                path: folder.into(),
-            });
+            return Err(DatasetError::NoAudio { path: folder.into() });
         }
-        std::fs::create_dir_all(cache_dir).map_err(|source| DatasetError::Cache {
-            path: cache_dir.into(),
-            source,
-        })?;
+        std::fs::create_dir_all(cache_dir)
+            .map_err(|source| DatasetError::Cache { path: cache_dir.into(), source })?;
         let fingerprint = scan::fingerprint(&files, options.sample_rate);
         let cache_path = cache_dir.join(format!("dataset-{fingerprint}.tscache"));
         let (cache, reused) = match Cache::open(&cache_path) {
@@ -221,11 +217,7 @@ impl Dataset {
             return Err(DatasetError::NoUsableAudio {
                 path: folder.into(),
                 count: files.len(),
-                first: index
-                    .clips
-                    .first()
-                    .map(|c| c.path.clone().into())
-                    .unwrap_or_default(),
+                first: index.clips.first().map(|c| c.path.clone().into()).unwrap_or_default(),
                 reason: "all kinds of weight above 0 are silent or empty".into(),
             });
         }
@@ -235,9 +227,7 @@ impl Dataset {
                 clip.frames as f64 / f64::from(options.sample_rate);
         }
         let paths = |list: &[(String, String)]| {
-            list.iter()
-                .map(|(path, reason)| (path.into(), reason.clone()))
-                .collect()
+            list.iter().map(|(path, reason)| (path.into(), reason.clone())).collect()
         };
         let report = DatasetReport {
             files: index.clips.len(),
@@ -248,13 +238,8 @@ impl Dataset {
             cache_bytes: cache.bytes(),
             reused,
         };
-        let dataset = Self {
-            folder: folder.into(),
-            cache,
-            training,
-            validation,
-            gain_db: options.gain_db,
-        };
+        let dataset =
+            Self { folder: folder.into(), cache, training, validation, gain_db: options.gain_db };
         Ok((dataset, report))
     }
 
@@ -273,13 +258,7 @@ impl Dataset {
         batch: usize,
         samples: usize,
     ) -> Result<Vec<f32>, DatasetError> {
-        self.crops(
-            &self.training,
-            Rng::new(seed, step),
-            batch,
-            samples,
-            Some(self.gain_db),
-        )
+        self.crops(&self.training, Rng::new(seed, step), batch, samples, Some(self.gain_db))
     }
 
     /// Whether [`Dataset::validation_crops`] has anything to give.
@@ -294,17 +273,9 @@ impl Dataset {
     /// [`DatasetError::NoValidation`]; otherwise as [`Dataset::batch`].
     pub fn validation_crops(&self, count: usize, samples: usize) -> Result<Vec<f32>, DatasetError> {
         if self.validation.is_empty() {
-            return Err(DatasetError::NoValidation {
-                path: self.folder.clone(),
-            });
+            return Err(DatasetError::NoValidation { path: self.folder.clone() });
         }
-        self.crops(
-            &self.validation,
-            Rng::new(u64::MAX, u64::MAX),
-            count,
-            samples,
-            None,
-        )
+        self.crops(&self.validation, Rng::new(u64::MAX, u64::MAX), count, samples, None)
     }
 
     fn crops(
@@ -326,15 +297,12 @@ impl Dataset {
         for crop in crops.chunks_exact_mut(samples) {
             let place = draw.place(&self.cache, samples, &mut rng);
             let sounding = &mut crop[place.offset..place.offset + place.frames];
-            self.cache
-                .read(place.clip, place.channel, place.start, sounding)?;
+            self.cache.read(place.clip, place.channel, place.start, sounding)?;
             if let Some((low, high)) = gain_db {
                 let gain = 10f32.powf((low + (high - low) * rng.uniform() as f32) / 20.0);
                 let peak = sounding.iter().fold(0.0f32, |peak, s| peak.max(s.abs()));
                 let gain = if peak * gain > 1.0 { 1.0 / peak } else { gain };
-                sounding
-                    .iter_mut()
-                    .for_each(|sample| *sample = (*sample * gain).clamp(-1.0, 1.0));
+                sounding.iter_mut().for_each(|sample| *sample = (*sample * gain).clamp(-1.0, 1.0));
             }
         }
         Ok(crops)
@@ -343,11 +311,7 @@ impl Dataset {
 
 fn check(options: &DatasetOptions) -> Result<(), DatasetError> {
     let error = |option, value: String, expected: &str| {
-        Err(DatasetError::Option {
-            option,
-            value,
-            expected: expected.into(),
-        })
+        Err(DatasetError::Option { option, value, expected: expected.into() })
     };
     if !(8_000..=192_000).contains(&options.sample_rate) {
         let value = options.sample_rate.to_string();
@@ -355,11 +319,7 @@ fn check(options: &DatasetOptions) -> Result<(), DatasetError> {
     }
     if !(0.0..1.0).contains(&options.validation_fraction) {
         let value = options.validation_fraction.to_string();
-        return error(
-            "validation_fraction",
-            value,
-            "it must be at least 0 and below 1",
-        );
+        return error("validation_fraction", value, "it must be at least 0 and below 1");
     }
     let (low, high) = options.gain_db;
     if !(-120.0..=120.0).contains(&low) || !(low..=120.0).contains(&high) {
@@ -371,11 +331,7 @@ fn check(options: &DatasetOptions) -> Result<(), DatasetError> {
     }
     for (kind, weight) in &options.kind_weights {
         if !(0.0..=1e9).contains(weight) {
-            return error(
-                "kind_weights",
-                format!("{kind}={weight}"),
-                "weights go from 0 to 1e9",
-            );
+            return error("kind_weights", format!("{kind}={weight}"), "weights go from 0 to 1e9");
         }
     }
     Ok(())
@@ -384,28 +340,22 @@ fn check(options: &DatasetOptions) -> Result<(), DatasetError> {
 /// Which clips are kept for validation: a share of each kind, told by a hash of the path, so that
 /// a file stays on its side when others come and go.
 fn split(clips: &[Clip], fraction: f64) -> Vec<bool> {
-    let hashes: Vec<f64> = clips
-        .iter()
-        .map(|clip| scan::path_hash(&clip.path))
-        .collect();
+    let hashes: Vec<f64> = clips.iter().map(|clip| scan::path_hash(&clip.path)).collect();
     let mut validation: Vec<bool> = hashes.iter().map(|hash| *hash < fraction).collect();
     let by_hash = |a: &usize, b: &usize| hashes[*a].total_cmp(&hashes[*b]);
     let usable = || (0..clips.len()).filter(|clip| clips[*clip].frames > 0);
     if fraction > 0.0 && usable().count() > 1 {
         if !usable().any(|clip| validation[clip]) {
-            usable()
-                .min_by(by_hash)
-                .into_iter()
-                .for_each(|clip| validation[clip] = true);
+            usable().min_by(by_hash).into_iter().for_each(|clip| validation[clip] = true);
         }
         if usable().all(|clip| validation[clip]) {
-            usable()
-                .max_by(by_hash)
-                .into_iter()
-                .for_each(|clip| validation[clip] = false);
+            usable().max_by(by_hash).into_iter().for_each(|clip| validation[clip] = false);
         }
     } else {
         validation.fill(false);
     }
     validation
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,10 +24,7 @@ enum Message {
     /// The next chunk of a file, interleaved.
     Chunk { file: usize, samples: Vec<i16> },
     /// The end of a file, or why it cannot be used.
-    Done {
-        file: usize,
-        outcome: Result<Decoded, String>,
-    },
+    Done { file: usize, outcome: Result<Decoded, String> },
 }
 
 /// A file that was decoded to its end.
@@ -48,9 +45,7 @@ pub(super) fn build(
 ) -> Result<(), DatasetError> {
     let mut write = || -> io::Result<()> {
         let folder = path.parent().unwrap_or(Path::new("."));
-        let temporary = tempfile::Builder::new()
-            .prefix(".dataset-")
-            .tempfile_in(folder)?;
+        let temporary = tempfile::Builder::new().prefix(".dataset-").tempfile_in(folder)?;
         let next = AtomicUsize::new(0);
         let threads = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 16));
         std::thread::scope(|scope| {
@@ -72,10 +67,7 @@ pub(super) fn build(
             path: path.parent().unwrap_or(path).into(),
             needed_mib: estimate_bytes(files, sample_rate) >> 20,
         },
-        _ => DatasetError::Cache {
-            path: path.into(),
-            source,
-        },
+        _ => DatasetError::Cache { path: path.into(), source },
     })
 }
 
@@ -85,9 +77,7 @@ fn estimate_bytes(files: &[SourceFile], sample_rate: u32) -> u64 {
     let bytes = files.iter().filter_map(|file| {
         let source = audio::open(&file.path).ok()?;
         let info = source.info();
-        let frames = info
-            .frames
-            .unwrap_or(file.size / 16_000 * u64::from(info.sample_rate));
+        let frames = info.frames.unwrap_or(file.size / 16_000 * u64::from(info.sample_rate));
         let frames = resampled_len(frames, info.sample_rate, sample_rate);
         Some(frames.saturating_mul(u64::from(info.channels) * 2))
     });
@@ -121,19 +111,11 @@ fn write_cache(
                 files_done += 1;
             }
         }
-        progress(BuildProgress {
-            files_done,
-            files: files.len(),
-            bytes_written: position,
-        });
+        progress(BuildProgress { files_done, files: files.len(), bytes_written: position });
     }
 
-    let mut index = Index {
-        sample_rate,
-        clips: Vec::new(),
-        skipped: Vec::new(),
-        warnings: Vec::new(),
-    };
+    let mut index =
+        Index { sample_rate, clips: Vec::new(), skipped: Vec::new(), warnings: Vec::new() };
     let mut tables = Vec::new();
     for ((file, chunks), outcome) in files.iter().zip(chunks).zip(outcomes) {
         match outcome {
@@ -146,14 +128,9 @@ fn write_cache(
                     chunks,
                     loudness: tables.len() as u64,
                 });
-                decoded
-                    .loudness
-                    .iter()
-                    .for_each(|channel| tables.extend_from_slice(channel));
+                decoded.loudness.iter().for_each(|channel| tables.extend_from_slice(channel));
                 let warnings = decoded.warnings.into_iter();
-                index
-                    .warnings
-                    .extend(warnings.map(|warning| (file.name.clone(), warning)));
+                index.warnings.extend(warnings.map(|warning| (file.name.clone(), warning)));
             }
             Some(Err(reason)) => index.skipped.push((file.name.clone(), reason)),
             None => {
@@ -209,9 +186,7 @@ fn decode(
     let mut source = audio::open(path).map_err(|error| error.to_string())?;
     let (rate, channels) = (source.info().sample_rate, source.info().channels);
     if rate < MIN_SAMPLE_RATE {
-        return Err(format!(
-            "its sample rate is {rate} Hz; {MIN_SAMPLE_RATE} Hz are the least"
-        ));
+        return Err(format!("its sample rate is {rate} Hz; {MIN_SAMPLE_RATE} Hz are the least"));
     }
     let mut resampler = StreamResampler::new(rate, sample_rate, usize::from(channels))
         .map_err(|error| error.to_string())?;
@@ -220,22 +195,16 @@ fn decode(
     let block_frames = resampler.block_frames();
     let stopped = || Err("the cache could not be written".to_owned());
     loop {
-        let frames = source
-            .read(&mut block, block_frames)
-            .map_err(|error| error.to_string())?;
+        let frames = source.read(&mut block, block_frames).map_err(|error| error.to_string())?;
         if frames == 0 {
             break;
         }
-        resampler
-            .process(&block, &mut converted)
-            .map_err(|error| error.to_string())?;
+        resampler.process(&block, &mut converted).map_err(|error| error.to_string())?;
         if !packer.pack(&mut converted, sink) {
             return stopped();
         }
     }
-    resampler
-        .finish(&mut converted)
-        .map_err(|error| error.to_string())?;
+    resampler.finish(&mut converted).map_err(|error| error.to_string())?;
     if !packer.pack(&mut converted, sink) || !packer.finish(sink) {
         return stopped();
     }
@@ -243,12 +212,7 @@ fn decode(
         return Err("it holds no samples".into());
     }
     let warnings = source.warnings().iter().map(ToString::to_string).collect();
-    Ok(Decoded {
-        channels,
-        frames: packer.frames,
-        loudness: packer.loudness,
-        warnings,
-    })
+    Ok(Decoded { channels, frames: packer.frames, loudness: packer.loudness, warnings })
 }
 
 /// Makes chunks of 16-bit samples and measures their loudness.
@@ -280,9 +244,7 @@ impl Packer {
         let chunk_samples = CHUNK_FRAMES as usize * self.channels;
         for frame in 0..planar.first().map_or(0, Vec::len) {
             for (channel, energy) in planar.iter().zip(&mut self.energy) {
-                let sample = (channel[frame] * 32_768.0)
-                    .round()
-                    .clamp(-32_768.0, 32_767.0);
+                let sample = (channel[frame] * 32_768.0).round().clamp(-32_768.0, 32_767.0);
                 self.chunk.push(sample as i16);
                 *energy += f64::from(sample) * f64::from(sample);
             }

@@ -91,36 +91,18 @@ impl Cache {
         }
         let json = tables.split_off(usize::try_from(index_at - loudness_at).ok()?);
         let index: Index = serde_json::from_slice(&json).ok()?;
-        let cache = Self {
-            file,
-            path: path.into(),
-            bytes,
-            index,
-            loudness: tables,
-        };
-        cache
-            .index
-            .clips
-            .iter()
-            .all(|clip| cache.holds(clip, loudness_at))
-            .then_some(cache)
+        let cache = Self { file, path: path.into(), bytes, index, loudness: tables };
+        cache.index.clips.iter().all(|clip| cache.holds(clip, loudness_at)).then_some(cache)
     }
 
     /// Whether everything the index says of a clip lies inside the file.
     fn holds(&self, clip: &Clip, data_end: u64) -> bool {
         let frame_bytes = u64::from(clip.channels) * 2;
         let chunks_fit = clip.chunks.iter().enumerate().all(|(i, offset)| {
-            let frames = clip
-                .frames
-                .saturating_sub(i as u64 * CHUNK_FRAMES)
-                .min(CHUNK_FRAMES);
-            offset
-                .checked_add(frames * frame_bytes)
-                .is_some_and(|end| end <= data_end)
+            let frames = clip.frames.saturating_sub(i as u64 * CHUNK_FRAMES).min(CHUNK_FRAMES);
+            offset.checked_add(frames * frame_bytes).is_some_and(|end| end <= data_end)
         });
-        let blocks = clip
-            .blocks(self.index.sample_rate)
-            .checked_mul(u64::from(clip.channels));
+        let blocks = clip.blocks(self.index.sample_rate).checked_mul(u64::from(clip.channels));
         let loudness_end = blocks.and_then(|blocks| clip.loudness.checked_add(blocks));
         clip.channels > 0
             && self.index.sample_rate >= BLOCKS_PER_SECOND
@@ -164,12 +146,8 @@ impl Cache {
             let frames = ((CHUNK_FRAMES - inside) as usize).min(samples.len() - done);
             bytes.resize(frames * frame_bytes, 0);
             let chunk = clip.chunks[(position / CHUNK_FRAMES) as usize];
-            read_at(&self.file, &mut bytes, chunk + inside * frame_bytes as u64).map_err(
-                |source| DatasetError::Cache {
-                    path: self.path.clone(),
-                    source,
-                },
-            )?;
+            read_at(&self.file, &mut bytes, chunk + inside * frame_bytes as u64)
+                .map_err(|source| DatasetError::Cache { path: self.path.clone(), source })?;
             let frames_of_bytes = bytes.chunks_exact(frame_bytes);
             for (sample, frame) in samples[done..done + frames].iter_mut().zip(frames_of_bytes) {
                 let value = i16::from_le_bytes([frame[channel * 2], frame[channel * 2 + 1]]);
@@ -184,8 +162,7 @@ impl Cache {
 impl Clip {
     /// Loudness blocks of a channel.
     pub fn blocks(&self, sample_rate: u32) -> u64 {
-        self.frames
-            .div_ceil(u64::from((sample_rate / BLOCKS_PER_SECOND).max(1)))
+        self.frames.div_ceil(u64::from((sample_rate / BLOCKS_PER_SECOND).max(1)))
     }
 }
 

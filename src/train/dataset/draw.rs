@@ -95,22 +95,14 @@ impl Draw {
         let mut by_kind: BTreeMap<&str, Weighted> = BTreeMap::new();
         for (number, clip) in index.clips.iter().enumerate() {
             let clips = by_kind.entry(&clip.kind).or_default();
-            let sounding = (0..usize::from(clip.channels)).any(|channel| {
-                cache
-                    .loudness(number, channel)
-                    .iter()
-                    .any(|l| *l <= SILENCE)
-            });
+            let sounding = (0..usize::from(clip.channels))
+                .any(|channel| cache.loudness(number, channel).iter().any(|l| *l <= SILENCE));
             if wanted(number) && sounding {
                 let seconds = clip.frames as f64 / f64::from(index.sample_rate);
                 clips.push(number, seconds.min(MAX_COUNTED_SECONDS));
             }
         }
-        if let Some(unknown) = options
-            .kind_weights
-            .keys()
-            .find(|k| !by_kind.contains_key(&k[..]))
-        {
+        if let Some(unknown) = options.kind_weights.keys().find(|k| !by_kind.contains_key(&k[..])) {
             let kinds: Vec<&str> = by_kind.into_keys().collect();
             return Err(DatasetError::Option {
                 option: "kind_weights",
@@ -122,10 +114,7 @@ impl Draw {
         let mut clips = Vec::new();
         for (kind, weighted) in by_kind {
             if !weighted.items.is_empty() {
-                kinds.push(
-                    clips.len(),
-                    options.kind_weights.get(kind).copied().unwrap_or(1.0),
-                );
+                kinds.push(clips.len(), options.kind_weights.get(kind).copied().unwrap_or(1.0));
                 clips.push(weighted);
             }
         }
@@ -147,9 +136,7 @@ impl Draw {
         let level = |place: &Place| {
             let blocks = cache.loudness(place.clip, place.channel);
             let covered = (place.start / block) as usize
-                ..(place.start + frames)
-                    .div_ceil(block)
-                    .min(blocks.len() as u64) as usize;
+                ..(place.start + frames).div_ceil(block).min(blocks.len() as u64) as usize;
             let blocks = &blocks[covered];
             blocks.iter().map(|b| mean_square(*b)).sum::<f64>() / blocks.len().max(1) as f64
         };

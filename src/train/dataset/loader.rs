@@ -45,10 +45,7 @@ impl BatchLoader {
                 }
             })
             .map_err(|_| DatasetError::LoaderEnded)?;
-        Ok(Self {
-            batches: Some(batches),
-            thread: Some(thread),
-        })
+        Ok(Self { batches: Some(batches), thread: Some(thread) })
     }
 
     /// The next step's batch; waits until it is ready.

@@ -36,10 +36,7 @@ pub(super) fn scan(folder: &Path) -> Result<Vec<SourceFile>, DatasetError> {
     let mut entered = HashSet::new();
     let mut folders = vec![(folder.to_path_buf(), String::new())];
     while let Some((path, prefix)) = folders.pop() {
-        let folder_error = |source| DatasetError::Folder {
-            path: path.clone(),
-            source,
-        };
+        let folder_error = |source| DatasetError::Folder { path: path.clone(), source };
         if !entered.insert(path.canonicalize().map_err(folder_error)?) {
             continue;
         }
@@ -71,10 +68,7 @@ pub(super) fn scan(folder: &Path) -> Result<Vec<SourceFile>, DatasetError> {
                 let modified = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
                 files.push(SourceFile {
                     path: entry.path(),
-                    kind: name
-                        .split_once('/')
-                        .map_or(".", |(kind, _)| kind)
-                        .to_owned(),
+                    kind: name.split_once('/').map_or(".", |(kind, _)| kind).to_owned(),
                     name,
                     size: metadata.len(),
                     modified: modified.map_or(0, |time| time.as_nanos()),
@@ -87,13 +81,8 @@ pub(super) fn scan(folder: &Path) -> Result<Vec<SourceFile>, DatasetError> {
 }
 
 fn is_audio(path: &Path) -> bool {
-    let extension = path
-        .extension()
-        .and_then(|e| e.to_str())
-        .unwrap_or_default();
-    EXTENSIONS
-        .iter()
-        .any(|known| known.eq_ignore_ascii_case(extension))
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(extension))
 }
 
 /// Tells whether a cache belongs to these files: 32 hexadecimal digits.
@@ -107,17 +96,12 @@ pub(super) fn fingerprint(files: &[SourceFile], sample_rate: u32) -> String {
         hash.update(file.size.to_le_bytes());
         hash.update(file.modified.to_le_bytes());
     }
-    hash.finalize()[..16]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A number in 0..1 that depends on the name alone.
 pub(super) fn path_hash(name: &str) -> f64 {
     let hash = Sha256::digest(name.as_bytes());
-    let bits = hash[..8]
-        .iter()
-        .fold(0u64, |bits, byte| bits << 8 | u64::from(*byte));
+    let bits = hash[..8].iter().fold(0u64, |bits, byte| bits << 8 | u64::from(*byte));
     (bits >> 11) as f64 / (1u64 << 53) as f64
 }
