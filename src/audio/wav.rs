@@ -186,7 +186,7 @@ impl<R: Read + Send> AudioSource for WavSource<R> {
         if got < wanted || frames == 0 || exhausted {
             self.ended = true;
             // A stream of unknown length may end anywhere, but not inside a frame.
-            self.truncated = !exhausted && self.remaining.is_some() || got % align != 0;
+            self.truncated = !exhausted && self.remaining.is_some() || !got.is_multiple_of(align);
         }
         let non_finite = &mut self.non_finite;
         for (channel, samples) in planar.iter_mut().enumerate() {
