@@ -1,0 +1,637 @@
+//! Broken `.tsr` files, one kind a row: what exactly is said about each, and that every chunk that is
+//! intact is still given.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use proptest::prelude::*;
+use std::io::Cursor;
+use tessera_codec::bitstream::{
+    CHUNK_OVERHEAD, Chunk, ContainerReader, ContainerWriter, Damage, DamageReason, Header,
+    HeaderError, Item, MAX_SAMPLES, ReadError,
+};
+use tessera_codec::tokens::{LayoutError, TokenLayout, Tokens};
+
+/// Where the header's fields are.
+mod at {
+    pub const VERSION: usize = 8;
+    pub const LENGTH: usize = 10;
+    pub const SOURCE_RATE: usize = 28;
+    pub const CHANNELS: usize = 32;
+    pub const SAMPLES: usize = 34;
+    pub const CODEC_RATE: usize = 42;
+    pub const HOP: usize = 46;
+    pub const PRE_SKIP: usize = 50;
+    pub const PAYLOAD_KIND: usize = 54;
+    pub const FLAGS: usize = 55;
+    pub const STEPS_PER_CHUNK: usize = 56;
+    pub const LEVELS: usize = 59;
+    pub const STRIDE_0: usize = 60;
+    pub const STRIDE_1: usize = 64;
+    pub const CODEBOOK_1: usize = 66;
+}
+
+/// Bytes of the header of the test file.
+const HEADER: usize = 72;
+/// Bytes of a full chunk of it: 4 steps, 2 channels, 5 + 2 * 3 bits.
+const CHUNK: usize = CHUNK_OVERHEAD + 11;
+/// Its chunks: nine full ones and one of 2 steps.
+const CHUNKS: usize = 10;
+const LAST: usize = CHUNK_OVERHEAD + 6;
+/// Where its index begins, and its trailer.
+const INDEX: usize = HEADER + 9 * CHUNK + LAST;
+const TRAILER: usize = INDEX + 5;
+const END: usize = TRAILER + 24;
+const SAMPLES: u64 = 38 * 960;
+
+fn test_header(samples: Option<u64>) -> Header {
+    Header {
+        model_id: [9; 16],
+        source_rate: 48_000,
+        channels: 2,
+        samples,
+        codec_rate: 48_000,
+        hop: 480,
+        pre_skip: 0,
+        layout: TokenLayout {
+            strides: vec![2, 1],
+            codebook_sizes: vec![17, 8],
+        },
+        steps_per_chunk: 4,
+        warm_up_steps: 3,
+    }
+}
+
+/// Tokens that differ from step to step, channel to channel and level to level.
+fn tokens(header: &Header, steps: usize, seed: u64) -> Vec<Tokens> {
+    let mut state = seed;
+    let mut code = |size: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 33) as usize % size) as u16
+    };
+    let layout = &header.layout;
+    let level = |l: usize, code: &mut dyn FnMut(usize) -> u16| {
+        (0..steps * layout.codes_per_step(l))
+            .map(|_| code(layout.codebook_sizes[l]))
+            .collect()
+    };
+    (0..header.channels)
+        .map(|_| Tokens {
+            levels: (0..layout.levels()).map(|l| level(l, &mut code)).collect(),
+        })
+        .collect()
+}
+
+fn write(header: &Header, samples: u64, tokens: &[Tokens]) -> Vec<u8> {
+    let mut writer = ContainerWriter::new(Vec::new(), header.clone()).unwrap();
+    writer.push_steps(tokens).unwrap();
+    writer.finish(samples).unwrap()
+}
+
+/// The test file, 38 steps in ten chunks.
+fn test_file(samples: Option<u64>) -> Vec<u8> {
+    let header = test_header(samples);
+    write(&header, SAMPLES, &tokens(&header, 38, 1))
+}
+
+fn read(bytes: &[u8]) -> Result<Vec<Item>, ReadError> {
+    ContainerReader::open(Cursor::new(bytes))?.collect()
+}
+
+fn chunks(items: &[Item]) -> Vec<Chunk> {
+    let chunk = |item: &Item| match item {
+        Item::Chunk(chunk) => Some(chunk.clone()),
+        Item::Damage(_) => None,
+    };
+    items.iter().filter_map(chunk).collect()
+}
+
+fn damages(items: &[Item]) -> Vec<Damage> {
+    let damage = |item: &Item| match item {
+        Item::Chunk(_) => None,
+        Item::Damage(damage) => Some(damage.clone()),
+    };
+    items.iter().filter_map(damage).collect()
+}
+
+fn with_crc(mut bytes: Vec<u8>, header: usize) -> Vec<u8> {
+    let crc = crc32fast::hash(&bytes[..header - 4]).to_be_bytes();
+    bytes[header - 4..header].copy_from_slice(&crc);
+    bytes
+}
+
+#[test]
+fn the_test_file_is_laid_out_as_the_tests_assume() {
+    let bytes = test_file(Some(SAMPLES));
+    assert_eq!(bytes.len(), END);
+    for n in 0..CHUNKS {
+        assert_eq!(
+            bytes[HEADER + n * CHUNK..][..5],
+            [0xF5, 0xC3, 0, 0, n as u8]
+        );
+    }
+    assert_eq!(bytes[INDEX..INDEX + 2], [0xF5, 0x3A]);
+    let items = read(&bytes).unwrap();
+    assert!(damages(&items).is_empty());
+    assert_eq!(chunks(&items).len(), CHUNKS);
+}
+
+#[test]
+fn headers_that_cannot_be_read() {
+    use HeaderError::*;
+    let file = test_file(Some(SAMPLES));
+    let cut = |len: usize| file[..len].to_vec();
+    let set = |offset: usize, field: &[u8]| {
+        let mut bytes = file.clone();
+        bytes[offset..offset + field.len()].copy_from_slice(field);
+        with_crc(bytes, HEADER)
+    };
+    let flip = |bit: usize| {
+        let mut bytes = file.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        bytes
+    };
+    let absurd = |field, value, min, max| Absurd {
+        field,
+        value,
+        min,
+        max,
+    };
+    let newer = |feature, value| UnsupportedFeature { feature, value };
+    let short = {
+        let mut bytes = set(at::LENGTH, &[0, 40]);
+        bytes.truncate(40);
+        with_crc(bytes, 40)
+    };
+    let fat = {
+        // A step of 32 channels and two levels of 2 and 256 codes of 16 bits: more than a payload.
+        let mut bytes = set(at::CHANNELS, &[0, 32]);
+        bytes[at::STRIDE_0..at::STRIDE_0 + 8].copy_from_slice(&[1, 0, 255, 255, 0, 1, 255, 255]);
+        with_crc(bytes, HEADER)
+    };
+
+    let table: Vec<(&str, Vec<u8>, HeaderError)> = vec![
+        ("empty", cut(0), Truncated { have: 0, need: 68 }),
+        ("3 bytes", cut(3), Truncated { have: 3, need: 68 }),
+        ("magic only", cut(8), Truncated { have: 8, need: 68 }),
+        ("half a header", cut(50), Truncated { have: 50, need: 72 }),
+        (
+            "all but a byte of it",
+            cut(71),
+            Truncated { have: 71, need: 72 },
+        ),
+        ("wrong magic", b"RIFF\x24\0\0\0WAVEfmt ".to_vec(), NotTsr),
+        ("3 other bytes", b"abc".to_vec(), NotTsr),
+        (
+            "line ends converted",
+            file[..4]
+                .iter()
+                .chain(b"\n")
+                .chain(&file[6..])
+                .copied()
+                .collect(),
+            NotTsr,
+        ),
+        ("bit of the version", flip(at::VERSION * 8 + 8), Corrupted),
+        ("bit of the length", flip(at::LENGTH * 8 + 9), Corrupted),
+        ("bit of the model id", flip(12 * 8 + 3), Corrupted),
+        (
+            "bit of the channels",
+            flip(at::CHANNELS * 8 + 15),
+            Corrupted,
+        ),
+        ("bit of the CRC", flip(HEADER * 8 - 1), Corrupted),
+        (
+            "version 2",
+            set(at::VERSION, &[0, 2]),
+            UnsupportedVersion(2),
+        ),
+        (
+            "version 0",
+            set(at::VERSION, &[0, 0]),
+            UnsupportedVersion(0),
+        ),
+        (
+            "header of 40 bytes",
+            short,
+            absurd("header length", 40, 68, 68),
+        ),
+        ("header length 0", set(at::LENGTH, &[0, 0]), Corrupted),
+        (
+            "header length 65535",
+            set(at::LENGTH, &[255, 255]),
+            Corrupted,
+        ),
+        (
+            "source rate 0",
+            set(at::SOURCE_RATE, &[0; 4]),
+            absurd("source sample rate", 0, 1, 768_000),
+        ),
+        (
+            "source rate 768001",
+            set(at::SOURCE_RATE, &768_001u32.to_be_bytes()),
+            absurd("source sample rate", 768_001, 1, 768_000),
+        ),
+        (
+            "0 channels",
+            set(at::CHANNELS, &[0, 0]),
+            absurd("channel count", 0, 1, 32),
+        ),
+        (
+            "33 channels",
+            set(at::CHANNELS, &[0, 33]),
+            absurd("channel count", 33, 1, 32),
+        ),
+        (
+            "65535 channels",
+            set(at::CHANNELS, &[255, 255]),
+            absurd("channel count", 65_535, 1, 32),
+        ),
+        (
+            "2^60 samples",
+            set(at::SAMPLES, &(1u64 << 60).to_be_bytes()),
+            absurd("sample count", 1 << 60, 0, MAX_SAMPLES),
+        ),
+        (
+            "more samples than chunks can hold",
+            set(at::SAMPLES, &(1u64 << 37).to_be_bytes()),
+            absurd("sample count", 1 << 37, 0, 16_777_215 * 4 * 960),
+        ),
+        (
+            "codec rate 0",
+            set(at::CODEC_RATE, &[0; 4]),
+            absurd("codec sample rate", 0, 1, 768_000),
+        ),
+        (
+            "codec rate 2^32 - 1",
+            set(at::CODEC_RATE, &[255; 4]),
+            absurd("codec sample rate", u32::MAX.into(), 1, 768_000),
+        ),
+        ("hop 0", set(at::HOP, &[0; 4]), absurd("hop", 0, 1, 65_536)),
+        (
+            "hop 65537",
+            set(at::HOP, &[0, 1, 0, 1]),
+            absurd("hop", 65_537, 1, 65_536),
+        ),
+        (
+            "pre-skip 2^31",
+            set(at::PRE_SKIP, &[128, 0, 0, 0]),
+            absurd("pre-skip", 1 << 31, 0, 1 << 20),
+        ),
+        (
+            "payload kind 1",
+            set(at::PAYLOAD_KIND, &[1]),
+            newer("payload kind", 1),
+        ),
+        ("flags 128", set(at::FLAGS, &[128]), newer("flags", 128)),
+        (
+            "0 steps a chunk",
+            set(at::STEPS_PER_CHUNK, &[0]),
+            absurd("steps per chunk", 0, 1, 255),
+        ),
+        (
+            "a step too large",
+            fat,
+            absurd("bits of a step of all channels", 131_584, 1, 524_280),
+        ),
+        (
+            "0 levels",
+            set(at::LEVELS, &[0]),
+            Layout(LayoutError::LevelCount(0)),
+        ),
+        (
+            "17 levels",
+            set(at::LEVELS, &[17]),
+            Layout(LayoutError::LevelCount(17)),
+        ),
+        (
+            "3 levels in room for 2",
+            set(at::LEVELS, &[3]),
+            absurd("header length", 72, 76, 76),
+        ),
+        (
+            "stride 0",
+            set(at::STRIDE_1, &[0, 0]),
+            Layout(LayoutError::Stride {
+                level: 1,
+                stride: 0,
+            }),
+        ),
+        (
+            "stride 257",
+            set(at::STRIDE_0, &[1, 1]),
+            Layout(LayoutError::Stride {
+                level: 0,
+                stride: 257,
+            }),
+        ),
+        (
+            "strides 2 and 4",
+            set(at::STRIDE_1, &[0, 4]),
+            Layout(LayoutError::Stride {
+                level: 1,
+                stride: 4,
+            }),
+        ),
+        (
+            "a codebook of 1",
+            set(at::CODEBOOK_1, &[0, 0]),
+            Layout(LayoutError::CodebookSize { level: 1, size: 1 }),
+        ),
+    ];
+    for (name, bytes, expected) in table {
+        match read(&bytes) {
+            Err(ReadError::Header(error)) => assert_eq!(error, expected, "{name}"),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
+/// Damage as the tables give it: first chunk, chunks, offset, reason.
+type Row = (usize, usize, usize, DamageReason);
+
+/// Checks that `bytes` give exactly these damages and, of the test file's chunks, exactly those that
+/// the damages do not name; and that the timeline is kept.
+fn check(name: &str, bytes: &[u8], expected: &[Row]) {
+    let items = read(bytes).unwrap();
+    let rows: Vec<Row> = damages(&items)
+        .iter()
+        .map(|d| {
+            (
+                d.first as usize,
+                d.chunks as usize,
+                d.offset as usize,
+                d.reason,
+            )
+        })
+        .collect();
+    assert_eq!(rows, expected, "{name}");
+    let lost = |n: &u32| {
+        expected
+            .iter()
+            .any(|r| (r.0..r.0 + r.1).contains(&(*n as usize)))
+    };
+    let mut intact = chunks(&read(&test_file(Some(SAMPLES))).unwrap());
+    intact.retain(|chunk| !lost(&chunk.number));
+    assert_eq!(chunks(&items), intact, "{name}");
+    let steps = |item: &Item| match item {
+        Item::Chunk(chunk) => chunk.steps as u64,
+        Item::Damage(damage) => damage.steps,
+    };
+    assert_eq!(items.iter().map(steps).sum::<u64>(), 38, "{name}");
+}
+
+#[test]
+fn damaged_files() {
+    use DamageReason::*;
+    let file = test_file(Some(SAMPLES));
+    let chunk = |n: usize| HEADER + n * CHUNK;
+    let cut = |len: usize| file[..len].to_vec();
+    let flip = |byte: usize, mask: u8| {
+        let mut bytes = file.clone();
+        bytes[byte] ^= mask;
+        bytes
+    };
+    // The parts of the file: header, chunks, index and trailer.
+    let part = |n: usize| &file[chunk(n)..chunk(n) + if n == 9 { LAST } else { CHUNK }];
+    let of = |order: &[usize]| {
+        let mut bytes = cut(HEADER);
+        order.iter().for_each(|&n| bytes.extend(part(n)));
+        bytes.extend(&file[INDEX..]);
+        bytes
+    };
+    let insert = |at: usize, garbage: &[u8]| [&file[..at], garbage, &file[at..]].concat();
+    let erase = |from: usize, to: usize| {
+        let mut bytes = file.clone();
+        bytes[from..to].fill(0);
+        bytes
+    };
+    let code_23 = {
+        // The first code of level 0 takes the top five bits of the payload.
+        let mut bytes = file.clone();
+        bytes[chunk(2) + 8] |= 0b1011_1000;
+        bytes[chunk(2) + 8] &= 0b1011_1111;
+        let crc = crc32fast::hash(&bytes[chunk(2) + 2..chunk(3) - 4]).to_be_bytes();
+        bytes[chunk(3) - 4..chunk(3)].copy_from_slice(&crc);
+        bytes
+    };
+
+    let table: Vec<(&str, Vec<u8>, Vec<Row>)> = vec![
+        ("intact", file.clone(), vec![]),
+        ("sync word", flip(chunk(3), 1), vec![(3, 1, chunk(3), Sync)]),
+        (
+            "chunk number, still possible",
+            flip(chunk(3) + 4, 1),
+            vec![(3, 1, chunk(3), Checksum)],
+        ),
+        (
+            "chunk number, too high",
+            flip(chunk(3) + 2, 1),
+            vec![(3, 1, chunk(3), Head)],
+        ),
+        (
+            "steps of a chunk",
+            flip(chunk(3) + 5, 1),
+            vec![(3, 1, chunk(3), Head)],
+        ),
+        (
+            "length, high byte",
+            flip(chunk(3) + 6, 128),
+            vec![(3, 1, chunk(3), Head)],
+        ),
+        (
+            "length, low byte",
+            flip(chunk(3) + 7, 1),
+            vec![(3, 1, chunk(3), Head)],
+        ),
+        (
+            "payload",
+            flip(chunk(3) + 9, 4),
+            vec![(3, 1, chunk(3), Checksum)],
+        ),
+        (
+            "CRC",
+            flip(chunk(4) - 1, 1),
+            vec![(3, 1, chunk(3), Checksum)],
+        ),
+        (
+            "first chunk",
+            flip(chunk(0) + 9, 4),
+            vec![(0, 1, chunk(0), Checksum)],
+        ),
+        (
+            "last chunk",
+            flip(chunk(9) + 9, 4),
+            vec![(9, 1, chunk(9), Checksum)],
+        ),
+        (
+            "code beyond the codebook",
+            code_23,
+            vec![(
+                2,
+                1,
+                chunk(2),
+                Code {
+                    channel: 0,
+                    level: 0,
+                    code: 23,
+                },
+            )],
+        ),
+        ("index", flip(INDEX + 3, 1), vec![(10, 0, INDEX, Index)]),
+        (
+            "sync word of the index",
+            flip(INDEX, 1),
+            vec![(10, 0, INDEX, Index)],
+        ),
+        (
+            "trailer's sample count",
+            flip(TRAILER + 7, 1),
+            vec![(10, 0, INDEX, Index)],
+        ),
+        (
+            "trailer's length",
+            flip(TRAILER + 12, 128),
+            vec![(10, 0, INDEX, Index)],
+        ),
+        (
+            "trailer's CRC",
+            flip(TRAILER + 17, 1),
+            vec![(10, 0, INDEX, Index)],
+        ),
+        ("end mark", flip(END - 1, 1), vec![(10, 0, INDEX, Index)]),
+        (
+            "duplicated",
+            of(&[0, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9]),
+            vec![(3, 0, chunk(3), OutOfOrder { number: 2 })],
+        ),
+        (
+            "reordered",
+            of(&[0, 2, 1, 3, 4, 5, 6, 7, 8, 9]),
+            vec![
+                (1, 1, chunk(1), Missing),
+                (3, 0, chunk(2), OutOfOrder { number: 1 }),
+            ],
+        ),
+        (
+            "missing",
+            of(&[0, 1, 2, 5, 6, 7, 8, 9]),
+            vec![(3, 2, chunk(3), Missing)],
+        ),
+        (
+            "first missing",
+            of(&[1, 2, 3, 4, 5, 6, 7, 8, 9]),
+            vec![(0, 1, HEADER, Missing)],
+        ),
+        (
+            "last missing",
+            of(&[0, 1, 2, 3, 4, 5, 6, 7, 8]),
+            vec![(9, 1, chunk(9), Missing)],
+        ),
+        (
+            "last twice",
+            of(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9]),
+            vec![(10, 0, INDEX, Garbage { bytes: LAST as u64 })],
+        ),
+        ("no chunks", of(&[]), vec![(0, 10, HEADER, Missing)]),
+        (
+            "garbage",
+            insert(chunk(4), b"garbage"),
+            vec![(4, 0, chunk(4), Garbage { bytes: 7 })],
+        ),
+        (
+            "half a chunk between",
+            insert(chunk(4), &part(4)[..15]),
+            vec![(4, 0, chunk(4), Garbage { bytes: 15 })],
+        ),
+        (
+            "garbage before the index",
+            insert(INDEX, &[0xF5; 9]),
+            vec![(10, 0, INDEX, Garbage { bytes: 9 })],
+        ),
+        (
+            "bytes after the end",
+            insert(END, b"TAG and 100 more"),
+            vec![(10, 0, END, TrailingBytes { bytes: 16 })],
+        ),
+        (
+            "another file after the end",
+            [&file[..], &test_file(None)].concat(),
+            vec![(10, 0, END, TrailingBytes { bytes: END as u64 })],
+        ),
+        (
+            "a block erased",
+            erase(chunk(3) + 5, chunk(6) + 5),
+            vec![(3, 4, chunk(3), Head)],
+        ),
+        (
+            "all chunks erased",
+            erase(HEADER, INDEX),
+            vec![(0, 10, HEADER, Sync)],
+        ),
+        (
+            "all but the header erased",
+            erase(HEADER, END),
+            vec![(0, 1, HEADER, Sync), (1, 9, END, Truncated)],
+        ),
+        (
+            "cut after the header",
+            cut(HEADER),
+            vec![(0, 10, HEADER, Truncated)],
+        ),
+        (
+            "cut in a sync word",
+            cut(chunk(5) + 1),
+            vec![(5, 5, chunk(5), Truncated)],
+        ),
+        (
+            "cut in a head",
+            cut(chunk(5) + 6),
+            vec![(5, 5, chunk(5), Truncated)],
+        ),
+        (
+            "cut after a head",
+            cut(chunk(5) + 8),
+            vec![(5, 5, chunk(5), Truncated)],
+        ),
+        (
+            "cut in a payload",
+            cut(chunk(5) + 12),
+            vec![(5, 5, chunk(5), Truncated)],
+        ),
+        (
+            "cut in a CRC",
+            cut(chunk(6) - 2),
+            vec![(5, 5, chunk(5), Truncated)],
+        ),
+        (
+            "cut between chunks",
+            cut(chunk(6)),
+            vec![(6, 4, chunk(6), Truncated)],
+        ),
+        (
+            "cut before the index",
+            cut(INDEX),
+            vec![(10, 0, INDEX, Index)],
+        ),
+        (
+            "cut in the index",
+            cut(INDEX + 3),
+            vec![(10, 0, INDEX, Index)],
+        ),
+        (
+            "cut in the trailer",
+            cut(END - 1),
+            vec![(10, 0, INDEX, Index)],
+        ),
+        (
+            "damaged and cut",
+            flip(chunk(4) + 9, 1)[..chunk(6) + 3].to_vec(),
+            vec![(4, 1, chunk(4), Checksum), (5, 5, chunk(6), Truncated)],
+        ),
+    ];
+    for (name, bytes, expected) in table {
+        check(name, &bytes, &expected);
+    }
+}
