@@ -598,6 +598,36 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_step_that_no_payload_holds_is_refused() {
+        let layout = TokenLayout {
+            strides: vec![256, 1, 1, 1, 1],
+            codebook_sizes: vec![65_536; 5],
+        };
+        let header = Header {
+            layout,
+            channels: 32,
+            steps_per_chunk: 1,
+            ..header()
+        };
+        let field = "bits of a step of all channels";
+        let error = HeaderError::Absurd {
+            field,
+            value: 524_800,
+            min: 1,
+            max: 524_280,
+        };
+        assert_eq!(header.validate(), Err(error));
+        assert_eq!(
+            Header {
+                channels: 31,
+                ..header
+            }
+            .validate(),
+            Ok(())
+        );
+    }
+
+    #[test]
     fn a_prefix_keeps_everything_else() {
         let header = header();
         let prefix = header.prefix(2).unwrap();

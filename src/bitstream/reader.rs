@@ -184,7 +184,8 @@ impl<R: Read + Seek> ContainerReader<R> {
         self.go_to(0, self.header_bytes);
     }
 
-    /// Goes to chunk `number`: it is the next item, or else the [`Damage`] that it is part of is.
+    /// Goes to chunk `number`: it is the next item, or else the [`Damage`] that it is part of is
+    /// (damage of no chunks, bytes that stand before it, may come first).
     /// To decode from there as in the whole file, go [`Header::warm_up_chunks`] further back and drop
     /// the output of the chunks before.
     ///
@@ -335,6 +336,7 @@ impl<R: Read + Seek> ContainerReader<R> {
         self.position = self.chunks_end();
         let only_cut = reason == DamageReason::Truncated;
         if let Some(chunks) = self.chunks().filter(|_| self.trailer.is_some() || only_cut) {
+            self.ended = only_cut;
             return Ok(self.lose_until(chunks, start, reason));
         }
         // Without a trailer the file may have been cut as well: this chunk was here, damaged; of
@@ -370,9 +372,12 @@ impl<R: Read + Seek> ContainerReader<R> {
     fn end(&mut self) -> Option<Item> {
         let at = self.position;
         if let Some(chunks) = self.chunks().filter(|&chunks| self.next < chunks) {
-            let reason = match self.trailer {
-                Some(_) => DamageReason::Missing,
-                None => DamageReason::Truncated,
+            // A file cut here has no index either; that goes without saying.
+            self.ended = self.trailer.is_none();
+            let reason = if self.ended {
+                DamageReason::Truncated
+            } else {
+                DamageReason::Missing
             };
             return Some(self.lose_until(chunks, at, reason));
         }
