@@ -736,9 +736,9 @@ fn days_of_audio_in_no_bytes() {
     assert_eq!(damage.reason, DamageReason::Truncated);
 }
 
-/// Every prefix of the chunks' worst case: all sync words, each with a head that is possible.
+/// The worst for a reader: heads that are possible, one after another, each to be checksummed.
 #[test]
-fn a_sea_of_sync_words_is_passed() {
+fn a_sea_of_heads_is_passed() {
     let mut bytes = test_file(Some(SAMPLES));
     let head = bytes[HEADER + CHUNK..][..8].to_vec();
     bytes.splice(HEADER + CHUNK..HEADER + CHUNK, head.repeat(100_000));
@@ -748,6 +748,53 @@ fn a_sea_of_sync_words_is_passed() {
         panic!("one damage")
     };
     assert_eq!(damage.reason, DamageReason::Garbage { bytes: 800_000 });
+}
+
+/// With large chunks each head would cost 25 KB of checksum, all of them 100 GB: the reader gives up
+/// on some, and finds its way again soon after.
+#[test]
+fn a_sea_of_heads_of_large_chunks_takes_no_hours() {
+    let layout = TokenLayout {
+        strides: vec![4; 16],
+        codebook_sizes: vec![65_536; 16],
+    };
+    let steps = Header::steps_per_second(48_000, 480, &layout, 32);
+    let samples = 6 * u64::from(steps) * 1920;
+    let header = Header {
+        layout,
+        channels: 32,
+        steps_per_chunk: steps,
+        ..test_header(Some(samples))
+    };
+    let mut bytes = write(
+        &header,
+        samples,
+        &tokens(&header, 6 * usize::from(steps), 1),
+    );
+    let first = header.to_bytes().unwrap().len();
+    let size = CHUNK_OVERHEAD + 25_600;
+    let sea = bytes[first + size..][..8].repeat(4_000_000);
+    bytes.splice(first + size..first + size, sea);
+    let numbers: Vec<u32> = chunks(&read(&bytes).unwrap())
+        .iter()
+        .map(|c| c.number)
+        .collect();
+    assert_eq!(numbers[0], 0);
+    assert!(numbers.ends_with(&[3, 4, 5]), "{numbers:?}");
+}
+
+/// A sync word is found wherever the slices that are scanned happen to end.
+#[test]
+fn garbage_of_every_length_is_passed() {
+    let file = test_file(Some(SAMPLES));
+    for length in 4080..4110 {
+        let at = HEADER + 2 * CHUNK;
+        let bytes = [&file[..at], &vec![0; length], &file[at..]].concat();
+        let reason = DamageReason::Garbage {
+            bytes: length as u64,
+        };
+        check("garbage", &bytes, &[(2, 0, at, reason)]);
+    }
 }
 
 /// A file of any layout, with its steps.

@@ -16,6 +16,10 @@ const TRAILER_SEARCH: usize = 1 << 16;
 const TRAILER_CANDIDATES: usize = 8;
 /// Bytes scanned at a time for a sync word.
 const SCAN_BYTES: usize = 4096;
+/// How many bytes may be checksummed in a scan for each byte passed, and how many besides. Damage
+/// costs about one; only a file made to do harm, full of heads of large chunks, costs more.
+const SCAN_EFFORT: u64 = 8;
+const SCAN_EFFORT_BESIDES: u64 = 1 << 20;
 
 /// Why a file cannot be read at all, or not as asked.
 #[derive(Debug, Error)]
@@ -467,10 +471,11 @@ impl<R: Read + Seek> ContainerReader<R> {
 
     /// The first intact chunk at or after `from`.
     ///
-    /// Takes time in proportion to the bytes passed: a byte costs at most a checksum of one payload,
-    /// and that only when it begins a head that fits this file.
+    /// Takes time in proportion to the bytes passed. In a sea of heads made to exceed that, chunks are
+    /// passed over that a more patient reader would find.
     fn find_chunk(&mut self, from: u64) -> io::Result<Option<(u64, ChunkHead)>> {
         let mut at = from;
+        let mut effort = 0;
         while at < self.chunks_end() {
             let bytes = self.window.get(at, SCAN_BYTES)?;
             if bytes.len() < CHUNK_OVERHEAD {
@@ -485,8 +490,14 @@ impl<R: Read + Seek> ContainerReader<R> {
                 continue;
             };
             at += skip as u64;
-            if let Ok(head) = self.probe(at)? {
-                return Ok(Some((at, head)));
+            let head = ChunkHead::parse(self.window.get(at, HEAD_BYTES)?);
+            let head = head.filter(|head| head.is_plausible(&self.header, self.total));
+            let cost = head.map_or(0, |head| head.chunk_bytes() as u64);
+            if cost > 0 && effort + cost <= SCAN_EFFORT * (at - from) + SCAN_EFFORT_BESIDES {
+                effort += cost;
+                if let Ok(head) = self.probe(at)? {
+                    return Ok(Some((at, head)));
+                }
             }
             at += 1;
         }
