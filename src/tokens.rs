@@ -23,9 +23,7 @@ pub struct Tokens {
 impl Tokens {
     /// Tokens of no steps, with `levels` empty levels.
     pub fn new(levels: usize) -> Self {
-        Self {
-            levels: vec![Vec::new(); levels],
-        }
+        Self { levels: vec![Vec::new(); levels] }
     }
 
     /// How many steps of `layout` these tokens are; `None` when the number of levels is another one
@@ -114,10 +112,7 @@ impl TokenLayout {
     pub fn validate(&self) -> Result<(), LayoutError> {
         let (levels, sizes) = (self.strides.len(), self.codebook_sizes.len());
         if levels != sizes {
-            return Err(LayoutError::LengthMismatch {
-                strides: levels,
-                codebook_sizes: sizes,
-            });
+            return Err(LayoutError::LengthMismatch { strides: levels, codebook_sizes: sizes });
         }
         if !(1..=MAX_LEVELS).contains(&levels) {
             return Err(LayoutError::LevelCount(levels));
@@ -159,9 +154,7 @@ impl TokenLayout {
 
     /// Bits of one step with the first `levels` levels.
     pub fn bits_per_step(&self, levels: usize) -> usize {
-        (0..levels)
-            .map(|l| self.codes_per_step(l) * self.bits_per_code(l) as usize)
-            .sum()
+        (0..levels).map(|l| self.codes_per_step(l) * self.bits_per_code(l) as usize).sum()
     }
 }
 
@@ -170,44 +163,23 @@ mod tests {
     use super::*;
 
     fn layout(strides: &[usize], codebook_sizes: &[usize]) -> TokenLayout {
-        TokenLayout {
-            strides: strides.to_vec(),
-            codebook_sizes: codebook_sizes.to_vec(),
-        }
+        TokenLayout { strides: strides.to_vec(), codebook_sizes: codebook_sizes.to_vec() }
     }
 
     #[test]
     fn rates_follow_from_the_strides() {
         let layout = layout(&[4, 2, 1, 1], &[1024, 1024, 1024, 1000]);
         assert_eq!(layout.frames_per_step(), 4);
-        assert_eq!(
-            (0..4).map(|l| layout.codes_per_step(l)).collect::<Vec<_>>(),
-            [1, 2, 4, 4]
-        );
-        assert_eq!(
-            (0..4).map(|l| layout.bits_per_code(l)).collect::<Vec<_>>(),
-            [10; 4]
-        );
+        assert_eq!((0..4).map(|l| layout.codes_per_step(l)).collect::<Vec<_>>(), [1, 2, 4, 4]);
+        assert_eq!((0..4).map(|l| layout.bits_per_code(l)).collect::<Vec<_>>(), [10; 4]);
         assert_eq!(layout.bits_per_step(4), 110); // 25 steps a second: 2.75 kbps
         assert_eq!(layout.prefix(2).bits_per_step(2), 30);
     }
 
     #[test]
     fn bits_hold_the_largest_code() {
-        for (size, bits) in [
-            (2, 1),
-            (3, 2),
-            (4, 2),
-            (5, 3),
-            (1024, 10),
-            (1025, 11),
-            (65_536, 16),
-        ] {
-            assert_eq!(
-                layout(&[1], &[size]).bits_per_code(0),
-                bits,
-                "codebook of {size}"
-            );
+        for (size, bits) in [(2, 1), (3, 2), (4, 2), (5, 3), (1024, 10), (1025, 11), (65_536, 16)] {
+            assert_eq!(layout(&[1], &[size]).bits_per_code(0), bits, "codebook of {size}");
         }
     }
 
@@ -218,47 +190,14 @@ mod tests {
         assert_eq!(layout(&[256; 16], &[2; 16]).validate(), Ok(()));
         assert_eq!(layout(&[], &[]).validate(), Err(LevelCount(0)));
         assert_eq!(layout(&[1; 17], &[2; 17]).validate(), Err(LevelCount(17)));
-        let mismatch = LengthMismatch {
-            strides: 2,
-            codebook_sizes: 1,
-        };
+        let mismatch = LengthMismatch { strides: 2, codebook_sizes: 1 };
         assert_eq!(layout(&[1, 1], &[2]).validate(), Err(mismatch));
-        assert_eq!(
-            layout(&[0], &[2]).validate(),
-            Err(Stride {
-                level: 0,
-                stride: 0
-            })
-        );
-        assert_eq!(
-            layout(&[257], &[2]).validate(),
-            Err(Stride {
-                level: 0,
-                stride: 257
-            })
-        );
-        assert_eq!(
-            layout(&[4, 3], &[2, 2]).validate(),
-            Err(Stride {
-                level: 1,
-                stride: 3
-            })
-        );
-        assert_eq!(
-            layout(&[2, 4], &[2, 2]).validate(),
-            Err(Stride {
-                level: 1,
-                stride: 4
-            })
-        );
-        assert_eq!(
-            layout(&[4], &[1]).validate(),
-            Err(CodebookSize { level: 0, size: 1 })
-        );
-        let large = CodebookSize {
-            level: 0,
-            size: 65_537,
-        };
+        assert_eq!(layout(&[0], &[2]).validate(), Err(Stride { level: 0, stride: 0 }));
+        assert_eq!(layout(&[257], &[2]).validate(), Err(Stride { level: 0, stride: 257 }));
+        assert_eq!(layout(&[4, 3], &[2, 2]).validate(), Err(Stride { level: 1, stride: 3 }));
+        assert_eq!(layout(&[2, 4], &[2, 2]).validate(), Err(Stride { level: 1, stride: 4 }));
+        assert_eq!(layout(&[4], &[1]).validate(), Err(CodebookSize { level: 0, size: 1 }));
+        let large = CodebookSize { level: 0, size: 65_537 };
         assert_eq!(layout(&[4], &[65_537]).validate(), Err(large));
     }
 
@@ -267,12 +206,8 @@ mod tests {
         let layout = layout(&[2, 1], &[16, 16]);
         let mut tokens = Tokens::new(2);
         assert_eq!(tokens.steps(&layout), Some(0));
-        tokens.extend(&Tokens {
-            levels: vec![vec![1], vec![2, 3]],
-        });
-        tokens.extend(&Tokens {
-            levels: vec![vec![4], vec![5, 6]],
-        });
+        tokens.extend(&Tokens { levels: vec![vec![1], vec![2, 3]] });
+        tokens.extend(&Tokens { levels: vec![vec![4], vec![5, 6]] });
         assert_eq!(tokens.levels, [vec![1, 4], vec![2, 3, 5, 6]]);
         assert_eq!(tokens.steps(&layout), Some(2));
         assert_eq!(Tokens::new(1).steps(&layout), None);

@@ -12,10 +12,7 @@ use tessera_codec::tokens::{TokenLayout, Tokens};
 
 /// The shipped model's layout: 25 steps a second, 2.75 kbps a channel.
 fn header(channels: u16, samples: Option<u64>) -> Header {
-    let layout = TokenLayout {
-        strides: vec![4, 2, 1, 1],
-        codebook_sizes: vec![1024; 4],
-    };
+    let layout = TokenLayout { strides: vec![4, 2, 1, 1], codebook_sizes: vec![1024; 4] };
     Header {
         model_id: [0xAB; 16],
         source_rate: 48_000,
@@ -38,14 +35,10 @@ fn step(header: &Header, step: u64) -> Vec<Tokens> {
             % layout.codebook_sizes[level]
     };
     let codes = |channel, level| {
-        (0..layout.codes_per_step(level))
-            .map(|i| code(channel, level, i) as u16)
-            .collect()
+        (0..layout.codes_per_step(level)).map(|i| code(channel, level, i) as u16).collect()
     };
     (0..header.channels)
-        .map(|channel| Tokens {
-            levels: (0..layout.levels()).map(|l| codes(channel, l)).collect(),
-        })
+        .map(|channel| Tokens { levels: (0..layout.levels()).map(|l| codes(channel, l)).collect() })
         .collect()
 }
 
@@ -61,10 +54,7 @@ fn expect(header: &Header, chunk: &Chunk) {
     let first = u64::from(chunk.number) * u64::from(header.steps_per_chunk);
     let mut expected = vec![Tokens::new(header.layout.levels()); header.channels.into()];
     for n in first..first + chunk.steps as u64 {
-        expected
-            .iter_mut()
-            .zip(step(header, n))
-            .for_each(|(all, more)| all.extend(&more));
+        expected.iter_mut().zip(step(header, n)).for_each(|(all, more)| all.extend(&more));
     }
     assert_eq!(chunk.channels, expected, "chunk {}", chunk.number);
 }
@@ -104,18 +94,12 @@ fn an_hour_of_32_channels_passes_through_a_small_window() {
     assert_eq!(reader.chunks(), Some(3601));
     for number in [3600, 0, 1800] {
         reader.seek_chunk(number).unwrap();
-        let Some(Item::Chunk(chunk)) = reader.next_item().unwrap() else {
-            panic!("damage")
-        };
+        let Some(Item::Chunk(chunk)) = reader.next_item().unwrap() else { panic!("damage") };
         assert_eq!(chunk.number, number);
         expect(&header, &chunk);
     }
     drop(reader);
-    assert!(
-        source.1 < 2_000_000,
-        "{} bytes read for three chunks",
-        source.1
-    );
+    assert!(source.1 < 2_000_000, "{} bytes read for three chunks", source.1);
 }
 
 #[test]
@@ -155,24 +139,14 @@ fn seeking_in_whole_cut_and_damaged_files() {
         broken[head + 7 * size + 100] ^= 1;
         let mut reader = ContainerReader::open(Cursor::new(&broken)).unwrap();
         reader.seek_chunk(7).unwrap();
-        let Some(Item::Damage(damage)) = reader.next_item().unwrap() else {
-            panic!("no damage")
-        };
+        let Some(Item::Damage(damage)) = reader.next_item().unwrap() else { panic!("no damage") };
         assert_eq!((damage.first, damage.chunks, damage.steps), (7, 1, 25));
         assert_eq!(damage.reason, DamageReason::Checksum);
-        let Some(Item::Chunk(chunk)) = reader.next_item().unwrap() else {
-            panic!("damage")
-        };
+        let Some(Item::Chunk(chunk)) = reader.next_item().unwrap() else { panic!("damage") };
         assert_eq!(chunk.number, 8);
         // Beyond the end.
         let error = reader.seek_chunk(21).unwrap_err();
-        assert!(matches!(
-            error,
-            ReadError::NoSuchChunk {
-                chunk: 21,
-                chunks: 21
-            }
-        ));
+        assert!(matches!(error, ReadError::NoSuchChunk { chunk: 21, chunks: 21 }));
     }
 }
 
@@ -181,42 +155,19 @@ fn levels_can_be_peeled_off_without_encoding_again() {
     let samples = 3 * 48_000;
     let header = header(2, Some(samples));
     let mut reader = ContainerReader::open(Cursor::new(write(&header, samples))).unwrap();
-    assert!(matches!(
-        reader.limit_levels(0),
-        Err(ReadError::Levels {
-            asked: 0,
-            stored: 4
-        })
-    ));
-    assert!(matches!(
-        reader.limit_levels(5),
-        Err(ReadError::Levels {
-            asked: 5,
-            stored: 4
-        })
-    ));
+    assert!(matches!(reader.limit_levels(0), Err(ReadError::Levels { asked: 0, stored: 4 })));
+    assert!(matches!(reader.limit_levels(5), Err(ReadError::Levels { asked: 5, stored: 4 })));
     reader.limit_levels(2).unwrap();
     let mut writer = ContainerWriter::new(Vec::new(), header.prefix(2).unwrap()).unwrap();
     for item in &mut reader {
-        let Item::Chunk(chunk) = item.unwrap() else {
-            panic!("damage")
-        };
+        let Item::Chunk(chunk) = item.unwrap() else { panic!("damage") };
         writer.push_steps(&chunk.channels).unwrap();
     }
     let peeled = writer.finish(samples).unwrap();
     let mut reader = ContainerReader::open(Cursor::new(peeled)).unwrap();
     let summary = reader.summary().unwrap();
-    assert_eq!(
-        (
-            summary.levels.len(),
-            summary.intact_chunks,
-            summary.damage_count
-        ),
-        (2, 4, 0)
-    );
-    let Some(Item::Chunk(chunk)) = reader.next_item().unwrap() else {
-        panic!("damage")
-    };
+    assert_eq!((summary.levels.len(), summary.intact_chunks, summary.damage_count), (2, 4, 0));
+    let Some(Item::Chunk(chunk)) = reader.next_item().unwrap() else { panic!("damage") };
     let full = step(&header, 0);
     assert_eq!(chunk.channels[1].levels[1][..2], full[1].levels[1]);
 }
@@ -230,22 +181,12 @@ fn a_summary_says_what_the_file_is_and_how() {
     let mut reader = ContainerReader::open(Cursor::new(file)).unwrap();
     let summary = reader.summary().unwrap();
     assert_eq!(summary.model_id, "ab".repeat(16));
-    assert_eq!(
-        (summary.version, summary.source_rate, summary.channels),
-        (1, 48_000, 2)
-    );
+    assert_eq!((summary.version, summary.source_rate, summary.channels), (1, 48_000, 2));
     assert_eq!(
         (summary.samples, summary.seconds, summary.step_seconds),
         (Some(samples), 10.0, 0.04)
     );
-    assert_eq!(
-        (
-            summary.intact_chunks,
-            summary.damaged_chunks,
-            summary.damage_count
-        ),
-        (10, 1, 1)
-    );
+    assert_eq!((summary.intact_chunks, summary.damaged_chunks, summary.damage_count), (10, 1, 1));
     assert_eq!(summary.damages[0].first, 1);
     assert_eq!((summary.file_bytes, summary.has_index), (bytes, true));
     assert!((summary.kbps - bytes as f64 * 8.0 / 10_000.0).abs() < 1e-9);
@@ -253,17 +194,9 @@ fn a_summary_says_what_the_file_is_and_how() {
     for (kbps, expected) in kbps.iter().zip([0.5, 1.0, 2.0, 2.0]) {
         assert!((kbps - expected).abs() < 1e-9);
     }
-    let rates: Vec<f64> = summary
-        .levels
-        .iter()
-        .map(|l| l.codes_per_second.round())
-        .collect();
+    let rates: Vec<f64> = summary.levels.iter().map(|l| l.codes_per_second.round()).collect();
     assert_eq!(rates, [25.0, 50.0, 100.0, 100.0]);
-    assert_eq!(
-        summary,
-        reader.summary().unwrap(),
-        "as before: the reader went back"
-    );
+    assert_eq!(summary, reader.summary().unwrap(), "as before: the reader went back");
 }
 
 #[test]
@@ -276,16 +209,10 @@ fn an_empty_source_is_a_file() {
         assert_eq!(reader.next_item().unwrap(), None);
         assert_eq!(reader.next_item().unwrap(), None);
         let summary = reader.summary().unwrap();
-        assert_eq!(
-            (summary.seconds, summary.kbps, summary.intact_chunks),
-            (0.0, 0.0, 0)
-        );
+        assert_eq!((summary.seconds, summary.kbps, summary.intact_chunks), (0.0, 0.0, 0));
         assert!(matches!(
             reader.seek_chunk(0),
-            Err(ReadError::NoSuchChunk {
-                chunk: 0,
-                chunks: 0
-            })
+            Err(ReadError::NoSuchChunk { chunk: 0, chunks: 0 })
         ));
     }
 }
@@ -304,30 +231,18 @@ fn a_file_on_disk_appears_when_it_is_complete() {
     };
     write(Overwrite::Refuse).unwrap();
     let error = write(Overwrite::Refuse).unwrap_err();
-    assert!(
-        matches!(error, WriteError::File(FileError::Exists(_))),
-        "{error}"
-    );
+    assert!(matches!(error, WriteError::File(FileError::Exists(_))), "{error}");
     write(Overwrite::Replace).unwrap();
     let reader = ContainerReader::open_path(&path).unwrap();
     assert_eq!(reader.header(), &header);
     let items: Vec<_> = reader.map(|item| item.unwrap()).collect();
-    let [Item::Chunk(chunk)] = &items[..] else {
-        panic!("{items:?}")
-    };
+    let [Item::Chunk(chunk)] = &items[..] else { panic!("{items:?}") };
     expect(&header, chunk);
 
     // A writer given up, or one with too few steps, leaves the file as it was.
     let before = fs::read(&path).unwrap();
     let writer = ContainerWriter::create(&path, header.clone(), Overwrite::Replace).unwrap();
-    assert!(matches!(
-        writer.finish(1920),
-        Err(WriteError::StepCount {
-            needed: 2,
-            got: 0,
-            ..
-        })
-    ));
+    assert!(matches!(writer.finish(1920), Err(WriteError::StepCount { needed: 2, got: 0, .. })));
     assert_eq!(fs::read(&path).unwrap(), before);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     assert!(ContainerReader::open_path(&folder.path().join("none.tsr")).is_err());

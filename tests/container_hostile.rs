@@ -52,10 +52,7 @@ fn test_header(samples: Option<u64>) -> Header {
         codec_rate: 48_000,
         hop: 480,
         pre_skip: 0,
-        layout: TokenLayout {
-            strides: vec![2, 1],
-            codebook_sizes: vec![17, 8],
-        },
+        layout: TokenLayout { strides: vec![2, 1], codebook_sizes: vec![17, 8] },
         steps_per_chunk: 4,
         warm_up_steps: 3,
     }
@@ -65,21 +62,16 @@ fn test_header(samples: Option<u64>) -> Header {
 fn tokens(header: &Header, steps: usize, seed: u64) -> Vec<Tokens> {
     let mut state = seed;
     let mut code = |size: usize| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((state >> 33) as usize % size) as u16
     };
     let layout = &header.layout;
     let level = |l: usize, code: &mut dyn FnMut(usize) -> u16| {
-        (0..steps * layout.codes_per_step(l))
-            .map(|_| code(layout.codebook_sizes[l]))
-            .collect()
+        (0..steps * layout.codes_per_step(l)).map(|_| code(layout.codebook_sizes[l])).collect()
     };
     (0..header.channels)
-        .map(|_| Tokens {
-            levels: (0..layout.levels()).map(|l| level(l, &mut code)).collect(),
-        })
+        .map(|_| Tokens { levels: (0..layout.levels()).map(|l| level(l, &mut code)).collect() })
         .collect()
 }
 
@@ -126,10 +118,7 @@ fn the_test_file_is_laid_out_as_the_tests_assume() {
     let bytes = test_file(Some(SAMPLES));
     assert_eq!(bytes.len(), END);
     for n in 0..CHUNKS {
-        assert_eq!(
-            bytes[HEADER + n * CHUNK..][..5],
-            [0xF5, 0xC3, 0, 0, n as u8]
-        );
+        assert_eq!(bytes[HEADER + n * CHUNK..][..5], [0xF5, 0xC3, 0, 0, n as u8]);
     }
     assert_eq!(bytes[INDEX..INDEX + 2], [0xF5, 0x3A]);
     let items = read(&bytes).unwrap();
@@ -152,12 +141,7 @@ fn headers_that_cannot_be_read() {
         bytes[bit / 8] ^= 1 << (bit % 8);
         bytes
     };
-    let absurd = |field, value, min, max| Absurd {
-        field,
-        value,
-        min,
-        max,
-    };
+    let absurd = |field, value, min, max| Absurd { field, value, min, max };
     let newer = |feature, value| UnsupportedFeature { feature, value };
     let short = {
         let mut bytes = set(at::LENGTH, &[0, 40]);
@@ -176,53 +160,24 @@ fn headers_that_cannot_be_read() {
         ("3 bytes", cut(3), Truncated { have: 3, need: 68 }),
         ("magic only", cut(8), Truncated { have: 8, need: 68 }),
         ("half a header", cut(50), Truncated { have: 50, need: 72 }),
-        (
-            "all but a byte of it",
-            cut(71),
-            Truncated { have: 71, need: 72 },
-        ),
+        ("all but a byte of it", cut(71), Truncated { have: 71, need: 72 }),
         ("wrong magic", b"RIFF\x24\0\0\0WAVEfmt ".to_vec(), NotTsr),
         ("3 other bytes", b"abc".to_vec(), NotTsr),
         (
             "line ends converted",
-            file[..4]
-                .iter()
-                .chain(b"\n")
-                .chain(&file[6..])
-                .copied()
-                .collect(),
+            file[..4].iter().chain(b"\n").chain(&file[6..]).copied().collect(),
             NotTsr,
         ),
         ("bit of the version", flip(at::VERSION * 8 + 8), Corrupted),
         ("bit of the length", flip(at::LENGTH * 8 + 9), Corrupted),
         ("bit of the model id", flip(12 * 8 + 3), Corrupted),
-        (
-            "bit of the channels",
-            flip(at::CHANNELS * 8 + 15),
-            Corrupted,
-        ),
+        ("bit of the channels", flip(at::CHANNELS * 8 + 15), Corrupted),
         ("bit of the CRC", flip(HEADER * 8 - 1), Corrupted),
-        (
-            "version 2",
-            set(at::VERSION, &[0, 2]),
-            UnsupportedVersion(2),
-        ),
-        (
-            "version 0",
-            set(at::VERSION, &[0, 0]),
-            UnsupportedVersion(0),
-        ),
-        (
-            "header of 40 bytes",
-            short,
-            absurd("header length", 40, 68, 68),
-        ),
+        ("version 2", set(at::VERSION, &[0, 2]), UnsupportedVersion(2)),
+        ("version 0", set(at::VERSION, &[0, 0]), UnsupportedVersion(0)),
+        ("header of 40 bytes", short, absurd("header length", 40, 68, 68)),
         ("header length 0", set(at::LENGTH, &[0, 0]), Corrupted),
-        (
-            "header length 65535",
-            set(at::LENGTH, &[255, 255]),
-            Corrupted,
-        ),
+        ("header length 65535", set(at::LENGTH, &[255, 255]), Corrupted),
         (
             "source rate 0",
             set(at::SOURCE_RATE, &[0; 4]),
@@ -233,21 +188,9 @@ fn headers_that_cannot_be_read() {
             set(at::SOURCE_RATE, &768_001u32.to_be_bytes()),
             absurd("source sample rate", 768_001, 1, 768_000),
         ),
-        (
-            "0 channels",
-            set(at::CHANNELS, &[0, 0]),
-            absurd("channel count", 0, 1, 32),
-        ),
-        (
-            "33 channels",
-            set(at::CHANNELS, &[0, 33]),
-            absurd("channel count", 33, 1, 32),
-        ),
-        (
-            "65535 channels",
-            set(at::CHANNELS, &[255, 255]),
-            absurd("channel count", 65_535, 1, 32),
-        ),
+        ("0 channels", set(at::CHANNELS, &[0, 0]), absurd("channel count", 0, 1, 32)),
+        ("33 channels", set(at::CHANNELS, &[0, 33]), absurd("channel count", 33, 1, 32)),
+        ("65535 channels", set(at::CHANNELS, &[255, 255]), absurd("channel count", 65_535, 1, 32)),
         (
             "2^60 samples",
             set(at::SAMPLES, &(1u64 << 60).to_be_bytes()),
@@ -258,77 +201,40 @@ fn headers_that_cannot_be_read() {
             set(at::SAMPLES, &(1u64 << 37).to_be_bytes()),
             absurd("sample count", 1 << 37, 0, 16_777_215 * 4 * 960),
         ),
-        (
-            "codec rate 0",
-            set(at::CODEC_RATE, &[0; 4]),
-            absurd("codec sample rate", 0, 1, 768_000),
-        ),
+        ("codec rate 0", set(at::CODEC_RATE, &[0; 4]), absurd("codec sample rate", 0, 1, 768_000)),
         (
             "codec rate 2^32 - 1",
             set(at::CODEC_RATE, &[255; 4]),
             absurd("codec sample rate", u32::MAX.into(), 1, 768_000),
         ),
         ("hop 0", set(at::HOP, &[0; 4]), absurd("hop", 0, 1, 65_536)),
-        (
-            "hop 65537",
-            set(at::HOP, &[0, 1, 0, 1]),
-            absurd("hop", 65_537, 1, 65_536),
-        ),
+        ("hop 65537", set(at::HOP, &[0, 1, 0, 1]), absurd("hop", 65_537, 1, 65_536)),
         (
             "pre-skip 2^31",
             set(at::PRE_SKIP, &[128, 0, 0, 0]),
             absurd("pre-skip", 1 << 31, 0, 1 << 20),
         ),
-        (
-            "payload kind 1",
-            set(at::PAYLOAD_KIND, &[1]),
-            newer("payload kind", 1),
-        ),
+        ("payload kind 1", set(at::PAYLOAD_KIND, &[1]), newer("payload kind", 1)),
         ("flags 128", set(at::FLAGS, &[128]), newer("flags", 128)),
-        (
-            "0 steps a chunk",
-            set(at::STEPS_PER_CHUNK, &[0]),
-            absurd("steps per chunk", 0, 1, 255),
-        ),
+        ("0 steps a chunk", set(at::STEPS_PER_CHUNK, &[0]), absurd("steps per chunk", 0, 1, 255)),
         ("chunks too large", fat, absurd("steps per chunk", 4, 1, 3)),
-        (
-            "0 levels",
-            set(at::LEVELS, &[0]),
-            Layout(LayoutError::LevelCount(0)),
-        ),
-        (
-            "17 levels",
-            set(at::LEVELS, &[17]),
-            Layout(LayoutError::LevelCount(17)),
-        ),
-        (
-            "3 levels in room for 2",
-            set(at::LEVELS, &[3]),
-            absurd("header length", 72, 76, 76),
-        ),
+        ("0 levels", set(at::LEVELS, &[0]), Layout(LayoutError::LevelCount(0))),
+        ("17 levels", set(at::LEVELS, &[17]), Layout(LayoutError::LevelCount(17))),
+        ("3 levels in room for 2", set(at::LEVELS, &[3]), absurd("header length", 72, 76, 76)),
         (
             "stride 0",
             set(at::STRIDE_1, &[0, 0]),
-            Layout(LayoutError::Stride {
-                level: 1,
-                stride: 0,
-            }),
+            Layout(LayoutError::Stride { level: 1, stride: 0 }),
         ),
         (
             "stride 257",
             set(at::STRIDE_0, &[1, 1]),
-            Layout(LayoutError::Stride {
-                level: 0,
-                stride: 257,
-            }),
+            Layout(LayoutError::Stride { level: 0, stride: 257 }),
         ),
         (
             "strides 2 and 4",
             set(at::STRIDE_1, &[0, 4]),
-            Layout(LayoutError::Stride {
-                level: 1,
-                stride: 4,
-            }),
+            Layout(LayoutError::Stride { level: 1, stride: 4 }),
         ),
         (
             "a codebook of 1",
@@ -353,21 +259,10 @@ fn check(name: &str, bytes: &[u8], expected: &[Row]) {
     let items = read(bytes).unwrap();
     let rows: Vec<Row> = damages(&items)
         .iter()
-        .map(|d| {
-            (
-                d.first as usize,
-                d.chunks as usize,
-                d.offset as usize,
-                d.reason,
-            )
-        })
+        .map(|d| (d.first as usize, d.chunks as usize, d.offset as usize, d.reason))
         .collect();
     assert_eq!(rows, expected, "{name}");
-    let lost = |n: &u32| {
-        expected
-            .iter()
-            .any(|r| (r.0..r.0 + r.1).contains(&(*n as usize)))
-    };
+    let lost = |n: &u32| expected.iter().any(|r| (r.0..r.0 + r.1).contains(&(*n as usize)));
     let mut intact = chunks(&read(&test_file(Some(SAMPLES))).unwrap());
     intact.retain(|chunk| !lost(&chunk.number));
     assert_eq!(chunks(&items), intact, "{name}");
@@ -416,86 +311,25 @@ fn damaged_files() {
     let table: Vec<(&str, Vec<u8>, Vec<Row>)> = vec![
         ("intact", file.clone(), vec![]),
         ("sync word", flip(chunk(3), 1), vec![(3, 1, chunk(3), Sync)]),
-        (
-            "chunk number, still possible",
-            flip(chunk(3) + 4, 1),
-            vec![(3, 1, chunk(3), Checksum)],
-        ),
-        (
-            "chunk number, too high",
-            flip(chunk(3) + 2, 1),
-            vec![(3, 1, chunk(3), Head)],
-        ),
-        (
-            "steps of a chunk",
-            flip(chunk(3) + 5, 1),
-            vec![(3, 1, chunk(3), Head)],
-        ),
-        (
-            "length, high byte",
-            flip(chunk(3) + 6, 128),
-            vec![(3, 1, chunk(3), Head)],
-        ),
-        (
-            "length, low byte",
-            flip(chunk(3) + 7, 1),
-            vec![(3, 1, chunk(3), Head)],
-        ),
-        (
-            "payload",
-            flip(chunk(3) + 9, 4),
-            vec![(3, 1, chunk(3), Checksum)],
-        ),
-        (
-            "CRC",
-            flip(chunk(4) - 1, 1),
-            vec![(3, 1, chunk(3), Checksum)],
-        ),
-        (
-            "first chunk",
-            flip(chunk(0) + 9, 4),
-            vec![(0, 1, chunk(0), Checksum)],
-        ),
-        (
-            "last chunk",
-            flip(chunk(9) + 9, 4),
-            vec![(9, 1, chunk(9), Checksum)],
-        ),
+        ("chunk number, still possible", flip(chunk(3) + 4, 1), vec![(3, 1, chunk(3), Checksum)]),
+        ("chunk number, too high", flip(chunk(3) + 2, 1), vec![(3, 1, chunk(3), Head)]),
+        ("steps of a chunk", flip(chunk(3) + 5, 1), vec![(3, 1, chunk(3), Head)]),
+        ("length, high byte", flip(chunk(3) + 6, 128), vec![(3, 1, chunk(3), Head)]),
+        ("length, low byte", flip(chunk(3) + 7, 1), vec![(3, 1, chunk(3), Head)]),
+        ("payload", flip(chunk(3) + 9, 4), vec![(3, 1, chunk(3), Checksum)]),
+        ("CRC", flip(chunk(4) - 1, 1), vec![(3, 1, chunk(3), Checksum)]),
+        ("first chunk", flip(chunk(0) + 9, 4), vec![(0, 1, chunk(0), Checksum)]),
+        ("last chunk", flip(chunk(9) + 9, 4), vec![(9, 1, chunk(9), Checksum)]),
         (
             "code beyond the codebook",
             code_23,
-            vec![(
-                2,
-                1,
-                chunk(2),
-                Code {
-                    channel: 0,
-                    level: 0,
-                    code: 23,
-                },
-            )],
+            vec![(2, 1, chunk(2), Code { channel: 0, level: 0, code: 23 })],
         ),
         ("index", flip(INDEX + 3, 1), vec![(10, 0, INDEX, Index)]),
-        (
-            "sync word of the index",
-            flip(INDEX, 1),
-            vec![(10, 0, INDEX, Index)],
-        ),
-        (
-            "trailer's sample count",
-            flip(TRAILER + 7, 1),
-            vec![(10, 0, INDEX, Index)],
-        ),
-        (
-            "trailer's length",
-            flip(TRAILER + 12, 128),
-            vec![(10, 0, INDEX, Index)],
-        ),
-        (
-            "trailer's CRC",
-            flip(TRAILER + 17, 1),
-            vec![(10, 0, INDEX, Index)],
-        ),
+        ("sync word of the index", flip(INDEX, 1), vec![(10, 0, INDEX, Index)]),
+        ("trailer's sample count", flip(TRAILER + 7, 1), vec![(10, 0, INDEX, Index)]),
+        ("trailer's length", flip(TRAILER + 12, 128), vec![(10, 0, INDEX, Index)]),
+        ("trailer's CRC", flip(TRAILER + 17, 1), vec![(10, 0, INDEX, Index)]),
         ("end mark", flip(END - 1, 1), vec![(10, 0, INDEX, Index)]),
         (
             "duplicated",
@@ -505,37 +339,18 @@ fn damaged_files() {
         (
             "reordered",
             of(&[0, 2, 1, 3, 4, 5, 6, 7, 8, 9]),
-            vec![
-                (1, 1, chunk(1), Missing),
-                (3, 0, chunk(2), OutOfOrder { number: 1 }),
-            ],
+            vec![(1, 1, chunk(1), Missing), (3, 0, chunk(2), OutOfOrder { number: 1 })],
         ),
-        (
-            "missing",
-            of(&[0, 1, 2, 5, 6, 7, 8, 9]),
-            vec![(3, 2, chunk(3), Missing)],
-        ),
-        (
-            "first missing",
-            of(&[1, 2, 3, 4, 5, 6, 7, 8, 9]),
-            vec![(0, 1, HEADER, Missing)],
-        ),
-        (
-            "last missing",
-            of(&[0, 1, 2, 3, 4, 5, 6, 7, 8]),
-            vec![(9, 1, chunk(9), Missing)],
-        ),
+        ("missing", of(&[0, 1, 2, 5, 6, 7, 8, 9]), vec![(3, 2, chunk(3), Missing)]),
+        ("first missing", of(&[1, 2, 3, 4, 5, 6, 7, 8, 9]), vec![(0, 1, HEADER, Missing)]),
+        ("last missing", of(&[0, 1, 2, 3, 4, 5, 6, 7, 8]), vec![(9, 1, chunk(9), Missing)]),
         (
             "last twice",
             of(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9]),
             vec![(10, 0, INDEX, Garbage { bytes: LAST as u64 })],
         ),
         ("no chunks", of(&[]), vec![(0, 10, HEADER, Missing)]),
-        (
-            "garbage",
-            insert(chunk(4), b"garbage"),
-            vec![(4, 0, chunk(4), Garbage { bytes: 7 })],
-        ),
+        ("garbage", insert(chunk(4), b"garbage"), vec![(4, 0, chunk(4), Garbage { bytes: 7 })]),
         (
             "half a chunk between",
             insert(chunk(4), &part(4)[..15]),
@@ -556,71 +371,23 @@ fn damaged_files() {
             [&file[..], &test_file(None)].concat(),
             vec![(10, 0, END, TrailingBytes { bytes: END as u64 })],
         ),
-        (
-            "a block erased",
-            erase(chunk(3) + 5, chunk(6) + 5),
-            vec![(3, 4, chunk(3), Head)],
-        ),
-        (
-            "all chunks erased",
-            erase(HEADER, INDEX),
-            vec![(0, 10, HEADER, Sync)],
-        ),
+        ("a block erased", erase(chunk(3) + 5, chunk(6) + 5), vec![(3, 4, chunk(3), Head)]),
+        ("all chunks erased", erase(HEADER, INDEX), vec![(0, 10, HEADER, Sync)]),
         (
             "all but the header erased",
             erase(HEADER, END),
             vec![(0, 1, HEADER, Sync), (1, 9, END, Truncated)],
         ),
-        (
-            "cut after the header",
-            cut(HEADER),
-            vec![(0, 10, HEADER, Truncated)],
-        ),
-        (
-            "cut in a sync word",
-            cut(chunk(5) + 1),
-            vec![(5, 5, chunk(5), Truncated)],
-        ),
-        (
-            "cut in a head",
-            cut(chunk(5) + 6),
-            vec![(5, 5, chunk(5), Truncated)],
-        ),
-        (
-            "cut after a head",
-            cut(chunk(5) + 8),
-            vec![(5, 5, chunk(5), Truncated)],
-        ),
-        (
-            "cut in a payload",
-            cut(chunk(5) + 12),
-            vec![(5, 5, chunk(5), Truncated)],
-        ),
-        (
-            "cut in a CRC",
-            cut(chunk(6) - 2),
-            vec![(5, 5, chunk(5), Truncated)],
-        ),
-        (
-            "cut between chunks",
-            cut(chunk(6)),
-            vec![(6, 4, chunk(6), Truncated)],
-        ),
-        (
-            "cut before the index",
-            cut(INDEX),
-            vec![(10, 0, INDEX, Index)],
-        ),
-        (
-            "cut in the index",
-            cut(INDEX + 3),
-            vec![(10, 0, INDEX, Index)],
-        ),
-        (
-            "cut in the trailer",
-            cut(END - 1),
-            vec![(10, 0, INDEX, Index)],
-        ),
+        ("cut after the header", cut(HEADER), vec![(0, 10, HEADER, Truncated)]),
+        ("cut in a sync word", cut(chunk(5) + 1), vec![(5, 5, chunk(5), Truncated)]),
+        ("cut in a head", cut(chunk(5) + 6), vec![(5, 5, chunk(5), Truncated)]),
+        ("cut after a head", cut(chunk(5) + 8), vec![(5, 5, chunk(5), Truncated)]),
+        ("cut in a payload", cut(chunk(5) + 12), vec![(5, 5, chunk(5), Truncated)]),
+        ("cut in a CRC", cut(chunk(6) - 2), vec![(5, 5, chunk(5), Truncated)]),
+        ("cut between chunks", cut(chunk(6)), vec![(6, 4, chunk(6), Truncated)]),
+        ("cut before the index", cut(INDEX), vec![(10, 0, INDEX, Index)]),
+        ("cut in the index", cut(INDEX + 3), vec![(10, 0, INDEX, Index)]),
+        ("cut in the trailer", cut(END - 1), vec![(10, 0, INDEX, Index)]),
         (
             "damaged and cut",
             flip(chunk(4) + 9, 1)[..chunk(6) + 3].to_vec(),
@@ -651,12 +418,7 @@ fn damaged_files_of_unknown_length() {
     };
     let table: Vec<(&str, Vec<u8>, usize, Vec<Row>)> = vec![
         ("intact", file.clone(), 38, vec![]),
-        (
-            "last chunk",
-            flip(chunk(9) + 9),
-            38,
-            vec![(9, 1, chunk(9), Checksum)],
-        ),
+        ("last chunk", flip(chunk(9) + 9), 38, vec![(9, 1, chunk(9), Checksum)]),
         ("index", flip(INDEX + 3), 38, vec![(10, 0, INDEX, Index)]),
         (
             "last chunk and no trailer",
@@ -670,20 +432,12 @@ fn damaged_files_of_unknown_length() {
             36,
             vec![(9, 0, chunk(9), Head), (9, 0, INDEX, Truncated)],
         ),
-        (
-            "cut between chunks",
-            file[..chunk(6)].to_vec(),
-            24,
-            vec![(6, 0, chunk(6), Truncated)],
-        ),
+        ("cut between chunks", file[..chunk(6)].to_vec(), 24, vec![(6, 0, chunk(6), Truncated)]),
         (
             "cut in a payload",
             file[..chunk(6) + 12].to_vec(),
             28,
-            vec![
-                (6, 1, chunk(6), Truncated),
-                (7, 0, chunk(6) + 12, Truncated),
-            ],
+            vec![(6, 1, chunk(6), Truncated), (7, 0, chunk(6) + 12, Truncated)],
         ),
         (
             "whole chunks, cut in the trailer",
@@ -697,40 +451,24 @@ fn damaged_files_of_unknown_length() {
         let items: Vec<Item> = (&mut reader).map(|item| item.unwrap()).collect();
         let rows: Vec<Row> = damages(&items)
             .iter()
-            .map(|d| {
-                (
-                    d.first as usize,
-                    d.chunks as usize,
-                    d.offset as usize,
-                    d.reason,
-                )
-            })
+            .map(|d| (d.first as usize, d.chunks as usize, d.offset as usize, d.reason))
             .collect();
         assert_eq!(rows, expected, "{name}");
         let read_steps = |item: &Item| match item {
             Item::Chunk(chunk) => chunk.steps as u64,
             Item::Damage(damage) => damage.steps,
         };
-        assert_eq!(
-            items.iter().map(read_steps).sum::<u64>(),
-            steps as u64,
-            "{name}"
-        );
+        assert_eq!(items.iter().map(read_steps).sum::<u64>(), steps as u64, "{name}");
     }
 }
 
 /// A header may claim any length that passes for one; the reader takes neither time nor memory for it.
 #[test]
 fn days_of_audio_in_no_bytes() {
-    let header = Header {
-        hop: 65_536,
-        ..test_header(Some(MAX_SAMPLES))
-    };
+    let header = Header { hop: 65_536, ..test_header(Some(MAX_SAMPLES)) };
     let bytes = header.to_bytes().unwrap();
     let items = read(&bytes).unwrap();
-    let [Item::Damage(damage)] = &items[..] else {
-        panic!("{items:?}")
-    };
+    let [Item::Damage(damage)] = &items[..] else { panic!("{items:?}") };
     assert_eq!(damage.chunks, header.chunks(MAX_SAMPLES));
     assert_eq!(damage.steps, header.steps(MAX_SAMPLES));
     assert_eq!(damage.reason, DamageReason::Truncated);
@@ -744,9 +482,7 @@ fn a_sea_of_heads_is_passed() {
     bytes.splice(HEADER + CHUNK..HEADER + CHUNK, head.repeat(100_000));
     let items = read(&bytes).unwrap();
     assert_eq!(chunks(&items).len(), CHUNKS);
-    let [damage] = &damages(&items)[..] else {
-        panic!("one damage")
-    };
+    let [damage] = &damages(&items)[..] else { panic!("one damage") };
     assert_eq!(damage.reason, DamageReason::Garbage { bytes: 800_000 });
 }
 
@@ -754,31 +490,17 @@ fn a_sea_of_heads_is_passed() {
 /// on some, and finds its way again soon after.
 #[test]
 fn a_sea_of_heads_of_large_chunks_takes_no_hours() {
-    let layout = TokenLayout {
-        strides: vec![4; 16],
-        codebook_sizes: vec![65_536; 16],
-    };
+    let layout = TokenLayout { strides: vec![4; 16], codebook_sizes: vec![65_536; 16] };
     let steps = Header::steps_per_second(48_000, 480, &layout, 32);
     let samples = 6 * u64::from(steps) * 1920;
-    let header = Header {
-        layout,
-        channels: 32,
-        steps_per_chunk: steps,
-        ..test_header(Some(samples))
-    };
-    let mut bytes = write(
-        &header,
-        samples,
-        &tokens(&header, 6 * usize::from(steps), 1),
-    );
+    let header =
+        Header { layout, channels: 32, steps_per_chunk: steps, ..test_header(Some(samples)) };
+    let mut bytes = write(&header, samples, &tokens(&header, 6 * usize::from(steps), 1));
     let first = header.to_bytes().unwrap().len();
     let size = CHUNK_OVERHEAD + 25_600;
     let sea = bytes[first + size..][..8].repeat(4_000_000);
     bytes.splice(first + size..first + size, sea);
-    let numbers: Vec<u32> = chunks(&read(&bytes).unwrap())
-        .iter()
-        .map(|c| c.number)
-        .collect();
+    let numbers: Vec<u32> = chunks(&read(&bytes).unwrap()).iter().map(|c| c.number).collect();
     assert_eq!(numbers[0], 0);
     assert!(numbers.ends_with(&[3, 4, 5]), "{numbers:?}");
 }
@@ -790,20 +512,15 @@ fn garbage_of_every_length_is_passed() {
     for length in 4080..4110 {
         let at = HEADER + 2 * CHUNK;
         let bytes = [&file[..at], &vec![0; length], &file[at..]].concat();
-        let reason = DamageReason::Garbage {
-            bytes: length as u64,
-        };
+        let reason = DamageReason::Garbage { bytes: length as u64 };
         check("garbage", &bytes, &[(2, 0, at, reason)]);
     }
 }
 
 /// A file of any layout, with its steps.
 fn any_file() -> impl Strategy<Value = (Header, u64, Vec<Tokens>, Vec<u8>)> {
-    let layout = (
-        0u32..4,
-        proptest::collection::vec((0u32..4, 2usize..=2000), 1..5),
-    )
-        .prop_map(|(first, levels)| {
+    let layout = (0u32..4, proptest::collection::vec((0u32..4, 2usize..=2000), 1..5)).prop_map(
+        |(first, levels)| {
             let stride = |(i, level): (usize, &(u32, usize))| {
                 1usize << if i == 0 { first } else { level.0.min(first) }
             };
@@ -811,37 +528,26 @@ fn any_file() -> impl Strategy<Value = (Header, u64, Vec<Tokens>, Vec<u8>)> {
                 strides: levels.iter().enumerate().map(stride).collect(),
                 codebook_sizes: levels.iter().map(|level| level.1).collect(),
             }
-        });
-    let rates = (
-        prop_oneof![Just(48_000), 1000u32..768_000],
-        0u32..3000,
-        1u16..4,
+        },
     );
-    (
-        layout,
-        rates,
-        1u8..8,
-        0u64..40_000,
-        any::<bool>(),
-        any::<u64>(),
+    let rates = (prop_oneof![Just(48_000), 1000u32..768_000], 0u32..3000, 1u16..4);
+    (layout, rates, 1u8..8, 0u64..40_000, any::<bool>(), any::<u64>()).prop_map(
+        |(layout, (source_rate, pre_skip, channels), steps_per_chunk, samples, known, seed)| {
+            let header = Header {
+                layout,
+                source_rate,
+                pre_skip,
+                channels,
+                steps_per_chunk,
+                samples: known.then_some(samples),
+                codec_rate: 24_000,
+                ..test_header(None)
+            };
+            let tokens = tokens(&header, header.steps(samples) as usize, seed);
+            let bytes = write(&header, samples, &tokens);
+            (header, samples, tokens, bytes)
+        },
     )
-        .prop_map(
-            |(layout, (source_rate, pre_skip, channels), steps_per_chunk, samples, known, seed)| {
-                let header = Header {
-                    layout,
-                    source_rate,
-                    pre_skip,
-                    channels,
-                    steps_per_chunk,
-                    samples: known.then_some(samples),
-                    codec_rate: 24_000,
-                    ..test_header(None)
-                };
-                let tokens = tokens(&header, header.steps(samples) as usize, seed);
-                let bytes = write(&header, samples, &tokens);
-                (header, samples, tokens, bytes)
-            },
-        )
 }
 
 /// What is done to a file.
@@ -901,12 +607,7 @@ fn split(header: &Header, bytes: &[u8]) -> (Vec<Vec<u8>>, usize) {
 /// The same cases on every run.
 fn cases(cases: u32) -> ProptestConfig {
     let rng_seed = proptest::test_runner::RngSeed::Fixed(1);
-    ProptestConfig {
-        cases,
-        rng_seed,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
+    ProptestConfig { cases, rng_seed, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 proptest! {

@@ -33,10 +33,7 @@ impl BitWriter {
 
     /// A writer that appends to `bytes`, starting at a byte boundary.
     pub fn append_to(bytes: Vec<u8>) -> Self {
-        Self {
-            bytes,
-            ..Self::default()
-        }
+        Self { bytes, ..Self::default() }
     }
 
     /// Writes the lowest `bits` bits of `value`; higher bits of it are ignored, and no more than 32
@@ -56,8 +53,7 @@ impl BitWriter {
     /// The bytes, the last one filled with zeros.
     pub fn into_bytes(mut self) -> Vec<u8> {
         if self.pending_bits > 0 {
-            self.bytes
-                .push((self.pending << (8 - self.pending_bits)) as u8);
+            self.bytes.push((self.pending << (8 - self.pending_bits)) as u8);
         }
         self.bytes
     }

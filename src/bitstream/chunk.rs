@@ -79,9 +79,7 @@ pub(super) fn crc_holds(chunk: &[u8]) -> bool {
     let Some((content, crc)) = chunk.split_last_chunk::<4>() else {
         return false;
     };
-    content
-        .get(SYNC.len()..)
-        .is_some_and(|c| crc32fast::hash(c).to_be_bytes() == *crc)
+    content.get(SYNC.len()..).is_some_and(|c| crc32fast::hash(c).to_be_bytes() == *crc)
 }
 
 /// The bytes of chunk `number`: steps `first..first + steps` of the tokens of all channels, whose
@@ -95,25 +93,14 @@ pub(super) fn encode(
 ) -> Vec<u8> {
     let length = header.payload_bytes(steps.into());
     let mut bytes = Vec::with_capacity(CHUNK_OVERHEAD + length);
-    bytes.extend(
-        ChunkHead {
-            number,
-            steps,
-            length: length as u16,
-        }
-        .to_bytes(),
-    );
+    bytes.extend(ChunkHead { number, steps, length: length as u16 }.to_bytes());
     let mut writer = BitWriter::append_to(bytes);
     for tokens in channels {
         for (level, codes) in tokens.levels.iter().enumerate() {
-            let (per_step, bits) = (
-                header.layout.codes_per_step(level),
-                header.layout.bits_per_code(level),
-            );
+            let (per_step, bits) =
+                (header.layout.codes_per_step(level), header.layout.bits_per_code(level));
             let range = first * per_step..(first + usize::from(steps)) * per_step;
-            codes[range]
-                .iter()
-                .for_each(|&code| writer.write(code.into(), bits));
+            codes[range].iter().for_each(|&code| writer.write(code.into(), bits));
         }
     }
     let mut bytes = writer.into_bytes();
@@ -144,20 +131,13 @@ pub(super) fn decode(
     for channel in 0..usize::from(header.channels) {
         let mut tokens = Tokens::new(levels);
         for (level, codes) in tokens.levels.iter_mut().enumerate() {
-            let (count, bits) = (
-                steps * layout.codes_per_step(level),
-                layout.bits_per_code(level),
-            );
+            let (count, bits) = (steps * layout.codes_per_step(level), layout.bits_per_code(level));
             codes.reserve_exact(count);
             for _ in 0..count {
                 // The payload of a plausible head has all the bits: none are missing here.
                 let code = reader.read(bits).unwrap_or_default() as u16;
                 if usize::from(code) >= layout.codebook_sizes[level] {
-                    return Err(BadCode {
-                        channel,
-                        level,
-                        code,
-                    });
+                    return Err(BadCode { channel, level, code });
                 }
                 codes.push(code);
             }
@@ -165,11 +145,7 @@ pub(super) fn decode(
         reader.skip(skipped);
         channels.push(tokens);
     }
-    Ok(Chunk {
-        number: head.number,
-        steps,
-        channels,
-    })
+    Ok(Chunk { number: head.number, steps, channels })
 }
 
 #[cfg(test)]
@@ -179,70 +155,38 @@ mod tests {
     use crate::tokens::TokenLayout;
 
     fn small() -> Header {
-        let layout = TokenLayout {
-            strides: vec![2, 1],
-            codebook_sizes: vec![16, 5],
-        };
-        Header {
-            layout,
-            samples: None,
-            ..header()
-        }
+        let layout = TokenLayout { strides: vec![2, 1], codebook_sizes: vec![16, 5] };
+        Header { layout, samples: None, ..header() }
     }
 
     fn tokens(codes: [&[u16]; 2]) -> Tokens {
-        Tokens {
-            levels: codes.map(<[u16]>::to_vec).to_vec(),
-        }
+        Tokens { levels: codes.map(<[u16]>::to_vec).to_vec() }
     }
 
     #[test]
     fn bytes_as_documented() {
         let header = small();
-        let channels = [
-            tokens([&[9, 1, 2], &[0, 0, 1, 2, 3, 4]]),
-            tokens([&[7, 15, 0], &[4; 6]]),
-        ];
+        let channels = [tokens([&[9, 1, 2], &[0, 0, 1, 2, 3, 4]]), tokens([&[7, 15, 0], &[4; 6]])];
         let bytes = encode(&header, 0x010203, &channels, 1, 2);
         assert_eq!(bytes[..8], [0xF5, 0xC3, 1, 2, 3, 2, 0, 5]);
         // 0001 0010 | 001 010 011 100 | 1111 0000 | 100 100 100 100 | 0000 0000
-        let payload = [
-            0b0001_0010,
-            0b0010_1001,
-            0b1100_1111,
-            0b0000_1001,
-            0b0010_0100,
-        ];
+        let payload = [0b0001_0010, 0b0010_1001, 0b1100_1111, 0b0000_1001, 0b0010_0100];
         assert_eq!(bytes[8..13], payload);
         assert_eq!(bytes[13..], crc32fast::hash(&bytes[2..13]).to_be_bytes());
         assert!(crc_holds(&bytes));
 
         let head = ChunkHead::parse(&bytes).unwrap();
-        assert_eq!(
-            head,
-            ChunkHead {
-                number: 0x010203,
-                steps: 2,
-                length: 5
-            }
-        );
+        assert_eq!(head, ChunkHead { number: 0x010203, steps: 2, length: 5 });
         assert_eq!(head.chunk_bytes(), bytes.len());
         assert!(head.is_plausible(&header, None));
         let chunk = decode(&header, 2, head, &payload).unwrap();
         assert_eq!(
             chunk.channels,
-            [
-                tokens([&[1, 2], &[1, 2, 3, 4]]),
-                tokens([&[15, 0], &[4, 4, 4, 4]])
-            ]
+            [tokens([&[1, 2], &[1, 2, 3, 4]]), tokens([&[15, 0], &[4, 4, 4, 4]])]
         );
         let coarse = decode(&header, 1, head, &payload).unwrap();
         assert_eq!(
-            coarse
-                .channels
-                .iter()
-                .map(|t| &t.levels[0][..])
-                .collect::<Vec<_>>(),
+            coarse.channels.iter().map(|t| &t.levels[0][..]).collect::<Vec<_>>(),
             [[1, 2], [15, 0]]
         );
     }
@@ -254,40 +198,23 @@ mod tests {
         let bytes = encode(&header, 0, &channels, 0, 1);
         let head = ChunkHead::parse(&bytes).unwrap();
         let payload = &bytes[8..bytes.len() - 4];
-        let bad = BadCode {
-            channel: 1,
-            level: 1,
-            code: 6,
-        };
+        let bad = BadCode { channel: 1, level: 1, code: 6 };
         assert_eq!(decode(&header, 2, head, payload), Err(bad));
-        assert!(
-            decode(&header, 1, head, payload).is_ok(),
-            "level 1 is not looked at"
-        );
+        assert!(decode(&header, 1, head, payload).is_ok(), "level 1 is not looked at");
     }
 
     #[test]
     fn heads_that_cannot_be() {
         let header = small(); // 2 * 10 bits a step
-        let head = |number, steps, length| ChunkHead {
-            number,
-            steps,
-            length,
-        };
+        let head = |number, steps, length| ChunkHead { number, steps, length };
         assert!(head(0, 25, 63).is_plausible(&header, None));
         assert!(!head(0, 25, 62).is_plausible(&header, None));
         assert!(!head(0, 26, 65).is_plausible(&header, None));
         assert!(!head(0, 0, 0).is_plausible(&header, None));
         assert!(!head(MAX_CHUNKS, 25, 63).is_plausible(&header, None));
         assert!(head(3, 5, 13).is_plausible(&header, Some(80)));
-        assert!(
-            !head(3, 25, 63).is_plausible(&header, Some(80)),
-            "the last chunk is shorter"
-        );
-        assert!(
-            !head(2, 5, 13).is_plausible(&header, Some(80)),
-            "only the last is shorter"
-        );
+        assert!(!head(3, 25, 63).is_plausible(&header, Some(80)), "the last chunk is shorter");
+        assert!(!head(2, 5, 13).is_plausible(&header, Some(80)), "only the last is shorter");
         assert!(!head(4, 25, 63).is_plausible(&header, Some(80)));
         assert!(!head(4, 0, 0).is_plausible(&header, Some(80)));
         assert_eq!(ChunkHead::parse(&[0xF5, 0xC3, 0, 0]), None);

@@ -81,15 +81,8 @@ impl fmt::Display for DamageReason {
             Self::Checksum => f.write_str("the checksum does not match"),
             Self::Sync => f.write_str("no chunk begins where one should"),
             Self::Head => f.write_str("the head of the chunk is broken"),
-            Self::Code {
-                channel,
-                level,
-                code,
-            } => {
-                write!(
-                    f,
-                    "code {code} of channel {channel}, level {level} is not in the codebook"
-                )
+            Self::Code { channel, level, code } => {
+                write!(f, "code {code} of channel {channel}, level {level} is not in the codebook")
             }
             Self::Missing => f.write_str("missing from the file"),
             Self::Truncated => f.write_str("the file ends early"),
@@ -110,29 +103,14 @@ mod tests {
     #[test]
     fn says_what_is_lost_where_and_why() {
         let damage = |chunks, steps, reason| {
-            Damage {
-                first: 3,
-                chunks,
-                steps,
-                offset: 99,
-                reason,
-            }
-            .to_string()
+            Damage { first: 3, chunks, steps, offset: 99, reason }.to_string()
         };
         assert_eq!(
             damage(2, 50, DamageReason::Missing),
             "chunks 3 to 4 (50 steps): missing from the file (byte 99)"
         );
         assert_eq!(
-            damage(
-                1,
-                7,
-                DamageReason::Code {
-                    channel: 1,
-                    level: 2,
-                    code: 1001
-                }
-            ),
+            damage(1, 7, DamageReason::Code { channel: 1, level: 2, code: 1001 }),
             "chunk 3 (7 steps): code 1001 of channel 1, level 2 is not in the codebook (byte 99)"
         );
         assert_eq!(

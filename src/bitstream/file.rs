@@ -85,14 +85,8 @@ impl OutputFile {
         // A temporary file is its owner's alone by default; this one becomes an ordinary file.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let file = builder
-            .tempfile_in(folder_of(path))
-            .map_err(|source| io_error(path, source))?;
-        Ok(Self {
-            path: path.to_owned(),
-            overwrite,
-            file: BufWriter::new(file),
-        })
+        let file = builder.tempfile_in(folder_of(path)).map_err(|source| io_error(path, source))?;
+        Ok(Self { path: path.to_owned(), overwrite, file: BufWriter::new(file) })
     }
 
     /// Makes sure of the bytes and gives the file its name.
@@ -102,13 +96,8 @@ impl OutputFile {
     /// [`FileError::Io`] when the system refuses. The temporary file is removed in either case.
     pub fn commit(self) -> Result<(), FileError> {
         let path = self.path;
-        let file = self
-            .file
-            .into_inner()
-            .map_err(|e| io_error(&path, e.into_error()))?;
-        file.as_file()
-            .sync_all()
-            .map_err(|source| io_error(&path, source))?;
+        let file = self.file.into_inner().map_err(|e| io_error(&path, e.into_error()))?;
+        file.as_file().sync_all().map_err(|source| io_error(&path, source))?;
         let moved = match self.overwrite {
             Overwrite::Refuse => file.persist_noclobber(&path),
             Overwrite::Replace => file.persist(&path),
@@ -140,16 +129,11 @@ impl Write for OutputFile {
 }
 
 fn folder_of(path: &Path) -> &Path {
-    path.parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn io_error(path: &Path, source: io::Error) -> FileError {
-    FileError::Io {
-        path: path.to_owned(),
-        source,
-    }
+    FileError::Io { path: path.to_owned(), source }
 }
 
 #[cfg(test)]
@@ -158,10 +142,7 @@ mod tests {
     use std::fs;
 
     fn names(folder: &Path) -> Vec<OsString> {
-        fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect()
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
     }
 
     #[test]
@@ -209,15 +190,9 @@ mod tests {
         assert!(matches!(create(folder.path()), FileError::NotAFile(_)));
         assert!(matches!(create(Path::new("/")), FileError::NotAFile(_)));
         assert!(matches!(create(Path::new("")), FileError::NotAFile(_)));
-        assert!(matches!(
-            create(&folder.path().join("no/a.tsr")),
-            FileError::Io { .. }
-        ));
+        assert!(matches!(create(&folder.path().join("no/a.tsr")), FileError::Io { .. }));
         #[cfg(unix)]
-        assert!(matches!(
-            create(Path::new("/dev/null")),
-            FileError::NotAFile(_)
-        ));
+        assert!(matches!(create(Path::new("/dev/null")), FileError::NotAFile(_)));
     }
 
     #[cfg(unix)]
@@ -226,10 +201,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let (ours, plain) = (folder.path().join("a.tsr"), folder.path().join("b"));
-        OutputFile::create(&ours, Overwrite::Refuse)
-            .unwrap()
-            .commit()
-            .unwrap();
+        OutputFile::create(&ours, Overwrite::Refuse).unwrap().commit().unwrap();
         fs::write(&plain, "").unwrap();
         let mode = |path| fs::metadata(path).unwrap().permissions().mode();
         assert_eq!(mode(&ours), mode(&plain));

@@ -162,34 +162,14 @@ impl Header {
     /// # Errors
     /// [`HeaderError::Absurd`] or [`HeaderError::Layout`] name the first field that is out of it.
     pub fn validate(&self) -> Result<(), HeaderError> {
-        within(
-            "source sample rate",
-            self.source_rate.into(),
-            1,
-            MAX_RATE.into(),
-        )?;
-        within(
-            "channel count",
-            self.channels.into(),
-            1,
-            MAX_CHANNELS.into(),
-        )?;
-        within(
-            "codec sample rate",
-            self.codec_rate.into(),
-            1,
-            MAX_RATE.into(),
-        )?;
+        within("source sample rate", self.source_rate.into(), 1, MAX_RATE.into())?;
+        within("channel count", self.channels.into(), 1, MAX_CHANNELS.into())?;
+        within("codec sample rate", self.codec_rate.into(), 1, MAX_RATE.into())?;
         within("hop", self.hop.into(), 1, MAX_HOP.into())?;
         within("pre-skip", self.pre_skip.into(), 0, MAX_PRE_SKIP.into())?;
         self.layout.validate()?;
         let step_bits = self.step_bits(self.layout.levels());
-        within(
-            "bits of a step of all channels",
-            step_bits as u64,
-            1,
-            MAX_PAYLOAD as u64 * 8,
-        )?;
+        within("bits of a step of all channels", step_bits as u64, 1, MAX_PAYLOAD as u64 * 8)?;
         let fits = (MAX_PAYLOAD * 8 / step_bits).min(255) as u64;
         within("steps per chunk", self.steps_per_chunk.into(), 1, fits)?;
         if let Some(samples) = self.samples {
@@ -207,12 +187,7 @@ impl Header {
             let most = most.saturating_sub(self.pre_skip.into()) * u128::from(self.source_rate)
                 / u128::from(self.codec_rate);
             let max = u64::try_from(most).unwrap_or(MAX_SAMPLES).min(MAX_SAMPLES);
-            return Err(HeaderError::Absurd {
-                field: "sample count",
-                value: samples,
-                min: 0,
-                max,
-            });
+            return Err(HeaderError::Absurd { field: "sample count", value: samples, min: 0, max });
         }
         Ok(())
     }
@@ -239,17 +214,13 @@ impl Header {
         if samples == 0 {
             return 0;
         }
-        let covered = self
-            .codec_samples(samples)
-            .saturating_add(self.pre_skip.into());
+        let covered = self.codec_samples(samples).saturating_add(self.pre_skip.into());
         covered.div_ceil(self.step_samples())
     }
 
     /// How many chunks a file of `samples` source samples per channel has.
     pub fn chunks(&self, samples: u64) -> u32 {
-        let chunks = self
-            .steps(samples)
-            .div_ceil(u64::from(self.steps_per_chunk.max(1)));
+        let chunks = self.steps(samples).div_ceil(u64::from(self.steps_per_chunk.max(1)));
         u32::try_from(chunks).unwrap_or(u32::MAX)
     }
 
@@ -285,18 +256,12 @@ impl Header {
         if !(1..=self.layout.levels()).contains(&levels) {
             return Err(LayoutError::LevelCount(levels));
         }
-        Ok(Self {
-            layout: self.layout.prefix(levels),
-            ..self.clone()
-        })
+        Ok(Self { layout: self.layout.prefix(levels), ..self.clone() })
     }
 
     /// The model id as 32 hexadecimal digits.
     pub fn model_id_hex(&self) -> String {
-        self.model_id
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        self.model_id.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The bytes of the header.
@@ -340,10 +305,7 @@ impl Header {
             return Err(HeaderError::NotTsr);
         }
         let mut fields = Fields(bytes.get(MAGIC.len()..).unwrap_or_default());
-        let truncated = |need| HeaderError::Truncated {
-            have: bytes.len(),
-            need,
-        };
+        let truncated = |need| HeaderError::Truncated { have: bytes.len(), need };
         let (version, length) = (fields.u16(), fields.u16());
         let (Some(version), Some(length)) = (version, length) else {
             return Err(truncated(FIXED_BYTES + LEVEL_BYTES));
@@ -381,10 +343,9 @@ impl Header {
         let steps_per_chunk = fields.u8().ok_or_else(short)?;
         let warm_up_steps = fields.u16().ok_or_else(short)?;
         let levels = usize::from(fields.u8().ok_or_else(short)?);
-        for (feature, value, known) in [
-            ("payload kind", kind, PAYLOAD_BIT_PACKED),
-            ("flags", flags, 0),
-        ] {
+        for (feature, value, known) in
+            [("payload kind", kind, PAYLOAD_BIT_PACKED), ("flags", flags, 0)]
+        {
             if value != known {
                 return Err(HeaderError::UnsupportedFeature { feature, value });
             }
@@ -408,10 +369,7 @@ impl Header {
             codec_rate,
             hop,
             pre_skip,
-            layout: TokenLayout {
-                strides,
-                codebook_sizes,
-            },
+            layout: TokenLayout { strides, codebook_sizes },
             steps_per_chunk,
             warm_up_steps,
         })
@@ -428,23 +386,13 @@ fn within(field: &'static str, value: u64, min: u64, max: u64) -> Result<(), Hea
     if (min..=max).contains(&value) {
         return Ok(());
     }
-    Err(HeaderError::Absurd {
-        field,
-        value,
-        min,
-        max,
-    })
+    Err(HeaderError::Absurd { field, value, min, max })
 }
 
 /// The error for an intact header of `length` bytes whose fields need `need`.
 fn wrong_length(length: usize, need: usize) -> HeaderError {
     let need = need as u64;
-    HeaderError::Absurd {
-        field: "header length",
-        value: length as u64,
-        min: need,
-        max: need,
-    }
+    HeaderError::Absurd { field: "header length", value: length as u64, min: need, max: need }
 }
 
 /// Big-endian fields taken off the front of a slice.
@@ -496,10 +444,7 @@ pub(super) mod tests {
     #[test]
     fn round_trip() {
         for samples in [Some(441_000), Some(0), Some(MAX_SAMPLES / 4), None] {
-            let header = Header {
-                samples,
-                ..header()
-            };
+            let header = Header { samples, ..header() };
             let mut bytes = header.to_bytes().unwrap();
             assert_eq!(bytes.len(), 80);
             bytes.extend([1, 2, 3]); // what follows the header is not looked at
@@ -531,10 +476,7 @@ pub(super) mod tests {
                 0..8 => assert_eq!(error, HeaderError::NotTsr),
                 // A longer length may also run past the end of the bytes.
                 10..12 => assert!(
-                    matches!(
-                        error,
-                        HeaderError::Corrupted | HeaderError::Truncated { .. }
-                    ),
+                    matches!(error, HeaderError::Corrupted | HeaderError::Truncated { .. }),
                     "{error:?}"
                 ),
                 _ => assert_eq!(error, HeaderError::Corrupted, "bit {bit}"),
@@ -585,46 +527,21 @@ pub(super) mod tests {
         assert_eq!(steps(48_000, 240, &layout, 32), 50);
         assert_eq!(steps(48_000, 1, &layout, 1), 255);
         assert_eq!(steps(8, 480, &layout, 1), 1);
-        let full = TokenLayout {
-            strides: vec![4; 16],
-            codebook_sizes: vec![65_536; 16],
-        };
+        let full = TokenLayout { strides: vec![4; 16], codebook_sizes: vec![65_536; 16] };
         assert_eq!(steps(48_000, 480, &full, 32), 25);
-        let wide = TokenLayout {
-            strides: vec![16, 1, 1],
-            codebook_sizes: vec![65_536; 3],
-        };
+        let wide = TokenLayout { strides: vec![16, 1, 1], codebook_sizes: vec![65_536; 3] };
         assert_eq!(steps(48_000, 60, &wide, 32), 31);
     }
 
     #[test]
     fn a_step_that_no_payload_holds_is_refused() {
-        let layout = TokenLayout {
-            strides: vec![256, 1, 1, 1, 1],
-            codebook_sizes: vec![65_536; 5],
-        };
-        let header = Header {
-            layout,
-            channels: 32,
-            steps_per_chunk: 1,
-            ..header()
-        };
+        let layout =
+            TokenLayout { strides: vec![256, 1, 1, 1, 1], codebook_sizes: vec![65_536; 5] };
+        let header = Header { layout, channels: 32, steps_per_chunk: 1, ..header() };
         let field = "bits of a step of all channels";
-        let error = HeaderError::Absurd {
-            field,
-            value: 524_800,
-            min: 1,
-            max: 524_280,
-        };
+        let error = HeaderError::Absurd { field, value: 524_800, min: 1, max: 524_280 };
         assert_eq!(header.validate(), Err(error));
-        assert_eq!(
-            Header {
-                channels: 31,
-                ..header
-            }
-            .validate(),
-            Ok(())
-        );
+        assert_eq!(Header { channels: 31, ..header }.validate(), Ok(()));
     }
 
     #[test]
@@ -632,13 +549,7 @@ pub(super) mod tests {
         let header = header();
         let prefix = header.prefix(2).unwrap();
         assert_eq!(prefix.layout, header.layout.prefix(2));
-        assert_eq!(
-            Header {
-                layout: header.layout.clone(),
-                ..prefix
-            },
-            header
-        );
+        assert_eq!(Header { layout: header.layout.clone(), ..prefix }, header);
         assert_eq!(header.prefix(0), Err(LayoutError::LevelCount(0)));
         assert_eq!(header.prefix(5), Err(LayoutError::LevelCount(5)));
     }

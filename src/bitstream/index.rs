@@ -37,11 +37,7 @@ pub(super) struct Index {
 impl Index {
     /// The index of a file whose first chunk begins at `start`.
     pub fn new(start: u64) -> Self {
-        Self {
-            runs: Vec::new(),
-            chunks: 0,
-            end: start,
-        }
+        Self { runs: Vec::new(), chunks: 0, end: start }
     }
 
     /// Chunks there are.
@@ -52,11 +48,7 @@ impl Index {
     /// Adds `count` chunks of `size` bytes.
     pub fn push(&mut self, size: u32, count: u32) {
         if self.runs.last().is_none_or(|run| run.size != size) {
-            self.runs.push(Run {
-                first: self.chunks,
-                size,
-                offset: self.end,
-            });
+            self.runs.push(Run { first: self.chunks, size, offset: self.end });
         }
         self.chunks += count;
         self.end += u64::from(size) * u64::from(count);
@@ -108,11 +100,7 @@ impl Index {
         let mut index = Self::new(start);
         while !entries.is_empty() {
             let entry = varint::read(&mut entries)?;
-            let count = if entry & 1 == 1 {
-                varint::read(&mut entries)?
-            } else {
-                1
-            };
+            let count = if entry & 1 == 1 { varint::read(&mut entries)? } else { 1 };
             let size = entry >> 1;
             let size_fits =
                 (CHUNK_OVERHEAD..=CHUNK_OVERHEAD + MAX_PAYLOAD).contains(&(size as usize));
@@ -160,11 +148,7 @@ mod tests {
         assert_eq!(bytes[19..23], 31u32.to_be_bytes());
         assert_eq!(bytes[27..], *b"TSRE");
         assert_eq!(Index::parse(&bytes, 80, CRC), Some((index.clone(), 5)));
-        assert_eq!(
-            Index::parse(&bytes, 80, [0; 4]),
-            None,
-            "another file's trailer"
-        );
+        assert_eq!(Index::parse(&bytes, 80, [0; 4]), None, "another file's trailer");
         assert_eq!(index.offset(0), Some(80));
         assert_eq!(index.offset(3600), Some(80 + 3600 * 356));
         assert_eq!(index.offset(3601), None);
@@ -189,19 +173,10 @@ mod tests {
         assert!(refused(&[26, 26], 1), "too many chunks");
         assert!(refused(&[22], 1), "a chunk too small for its own head");
         assert!(refused(&[27, 0], 0), "none of them");
-        assert!(
-            refused(&[27, 0xFF, 0xFF, 0xFF, 0xFF, 0x0F], 2),
-            "2^32 - 1 of them"
-        );
-        assert!(
-            refused(&[0xFF, 0xFF, 0xFF, 0xFF, 0x0F, 1], 1),
-            "a chunk of gigabytes"
-        );
+        assert!(refused(&[27, 0xFF, 0xFF, 0xFF, 0xFF, 0x0F], 2), "2^32 - 1 of them");
+        assert!(refused(&[0xFF, 0xFF, 0xFF, 0xFF, 0x0F, 1], 1), "a chunk of gigabytes");
         assert!(refused(&[0x80], 1), "half a varint");
-        assert!(
-            refused(&[27, 0xFF, 0xFF, 0xFF, 0x0F], (1 << 25) - 1),
-            "too many for any file"
-        );
+        assert!(refused(&[27, 0xFF, 0xFF, 0xFF, 0x0F], (1 << 25) - 1), "too many for any file");
     }
 
     proptest! {

@@ -153,8 +153,7 @@ impl<R: Read + Seek> ContainerReader<R> {
     /// Chunks of the file; `None` while that is not known.
     pub fn chunks(&self) -> Option<u32> {
         let full = u64::from(self.header.steps_per_chunk);
-        self.total
-            .map(|total| u32::try_from(total.div_ceil(full)).unwrap_or(u32::MAX))
+        self.total.map(|total| u32::try_from(total.div_ceil(full)).unwrap_or(u32::MAX))
     }
 
     /// Whether the file has an intact index.
@@ -174,10 +173,7 @@ impl<R: Read + Seek> ContainerReader<R> {
     pub fn limit_levels(&mut self, levels: usize) -> Result<(), ReadError> {
         let stored = self.header.layout.levels();
         if !(1..=stored).contains(&levels) {
-            return Err(ReadError::Levels {
-                asked: levels,
-                stored,
-            });
+            return Err(ReadError::Levels { asked: levels, stored });
         }
         self.levels = levels;
         Ok(())
@@ -200,10 +196,7 @@ impl<R: Read + Seek> ContainerReader<R> {
     /// [`ReadError::NoSuchChunk`] when the file is known to have fewer chunks, and [`ReadError::Io`].
     pub fn seek_chunk(&mut self, number: u32) -> Result<(), ReadError> {
         if let Some(chunks) = self.chunks().filter(|&chunks| number >= chunks) {
-            return Err(ReadError::NoSuchChunk {
-                chunk: number,
-                chunks,
-            });
+            return Err(ReadError::NoSuchChunk { chunk: number, chunks });
         }
         let Some(before) = number.checked_sub(1) else {
             self.rewind();
@@ -229,19 +222,13 @@ impl<R: Read + Seek> ContainerReader<R> {
 
     /// Chunk `number` if it is where the index, or else the size of a full chunk, puts it.
     fn find_at_guess(&mut self, number: u32) -> io::Result<Option<(u64, ChunkHead)>> {
-        let full = self
-            .header
-            .payload_bytes(self.header.steps_per_chunk.into())
-            + CHUNK_OVERHEAD;
+        let full = self.header.payload_bytes(self.header.steps_per_chunk.into()) + CHUNK_OVERHEAD;
         let guess = match &self.trailer {
             Some(trailer) => trailer.index.offset(number),
             None => Some(self.header_bytes + u64::from(number) * full as u64),
         };
         let Some(offset) = guess else { return Ok(None) };
-        let found = self
-            .probe(offset)?
-            .ok()
-            .filter(|head| head.number == number);
+        let found = self.probe(offset)?.ok().filter(|head| head.number == number);
         Ok(found.map(|head| (offset, head)))
     }
 
@@ -280,24 +267,16 @@ impl<R: Read + Seek> ContainerReader<R> {
             Err(reason) => return self.resynchronise(reason).map(Some),
         };
         if head.number > self.next {
-            return Ok(Some(self.lose_until(
-                head.number,
-                self.position,
-                DamageReason::Missing,
-            )));
+            return Ok(Some(self.lose_until(head.number, self.position, DamageReason::Missing)));
         }
         let start = self.position;
         self.position += head.chunk_bytes() as u64;
         if head.number < self.next {
-            let reason = DamageReason::OutOfOrder {
-                number: head.number,
-            };
+            let reason = DamageReason::OutOfOrder { number: head.number };
             return Ok(Some(self.lose_until(self.next, start, reason)));
         }
         let bytes = self.window.get(start, head.chunk_bytes())?;
-        let payload = bytes
-            .get(HEAD_BYTES..bytes.len().saturating_sub(4))
-            .unwrap_or_default();
+        let payload = bytes.get(HEAD_BYTES..bytes.len().saturating_sub(4)).unwrap_or_default();
         let decoded = chunk::decode(&self.header, self.levels, head, payload);
         if self.total.is_none() && head.steps < self.header.steps_per_chunk {
             let full = u64::from(self.header.steps_per_chunk);
@@ -308,16 +287,8 @@ impl<R: Read + Seek> ContainerReader<R> {
                 self.next += 1;
                 Ok(Some(Item::Chunk(chunk)))
             }
-            Err(chunk::BadCode {
-                channel,
-                level,
-                code,
-            }) => {
-                let reason = DamageReason::Code {
-                    channel,
-                    level,
-                    code,
-                };
+            Err(chunk::BadCode { channel, level, code }) => {
+                let reason = DamageReason::Code { channel, level, code };
                 Ok(Some(self.lose_until(self.next + 1, start, reason)))
             }
         }
@@ -331,9 +302,7 @@ impl<R: Read + Seek> ContainerReader<R> {
             return Ok(if head.number > self.next {
                 self.lose_until(head.number, start, reason)
             } else {
-                let reason = DamageReason::Garbage {
-                    bytes: offset - start,
-                };
+                let reason = DamageReason::Garbage { bytes: offset - start };
                 self.lose_until(self.next, start, reason)
             });
         }
@@ -350,11 +319,7 @@ impl<R: Read + Seek> ContainerReader<R> {
             let is_index = self.window.get(start, index::SYNC.len())? == index::SYNC;
             let Some(head) = damaged else {
                 self.ended |= is_index;
-                let reason = if is_index {
-                    DamageReason::Index
-                } else {
-                    reason
-                };
+                let reason = if is_index { DamageReason::Index } else { reason };
                 return Ok(self.lose_until(self.next, start, reason));
             };
             let full = u64::from(self.header.steps_per_chunk);
@@ -378,11 +343,7 @@ impl<R: Read + Seek> ContainerReader<R> {
         if let Some(chunks) = self.chunks().filter(|&chunks| self.next < chunks) {
             // A file cut here has no index either; that goes without saying.
             self.ended = self.trailer.is_none();
-            let reason = if self.ended {
-                DamageReason::Truncated
-            } else {
-                DamageReason::Missing
-            };
+            let reason = if self.ended { DamageReason::Truncated } else { DamageReason::Missing };
             return Some(self.lose_until(chunks, at, reason));
         }
         let Some(trailer) = &self.trailer else {
@@ -412,13 +373,7 @@ impl<R: Read + Seek> ContainerReader<R> {
         let step = |n: u32| (u64::from(n) * full).min(self.total.unwrap_or(u64::MAX));
         let steps = step(number).saturating_sub(step(first));
         self.next = number;
-        Item::Damage(Damage {
-            first,
-            chunks: number - first,
-            steps,
-            offset,
-            reason,
-        })
+        Item::Damage(Damage { first, chunks: number - first, steps, offset, reason })
     }
 
     fn all_chunks_passed(&self) -> bool {
@@ -427,20 +382,14 @@ impl<R: Read + Seek> ContainerReader<R> {
 
     /// Where no chunk can be any more.
     fn chunks_end(&self) -> u64 {
-        self.trailer
-            .as_ref()
-            .map_or(self.window.len(), |trailer| trailer.start)
+        self.trailer.as_ref().map_or(self.window.len(), |trailer| trailer.start)
     }
 
     /// The head of the chunk at `offset`, if there is an intact one, or why there is none.
     fn probe(&mut self, offset: u64) -> io::Result<Result<ChunkHead, DamageReason>> {
         let left = self.chunks_end().saturating_sub(offset);
         let cut = |reason| {
-            if self.trailer.is_none() {
-                DamageReason::Truncated
-            } else {
-                reason
-            }
+            if self.trailer.is_none() { DamageReason::Truncated } else { reason }
         };
         if left < HEAD_BYTES as u64 {
             return Ok(Err(cut(DamageReason::Sync)));
@@ -462,11 +411,7 @@ impl<R: Read + Seek> ContainerReader<R> {
         if bytes.len() < head.chunk_bytes() {
             return Ok(Err(no_end));
         }
-        Ok(if chunk::crc_holds(bytes) {
-            Ok(head)
-        } else {
-            Err(DamageReason::Checksum)
-        })
+        Ok(if chunk::crc_holds(bytes) { Ok(head) } else { Err(DamageReason::Checksum) })
     }
 
     /// The first intact chunk at or after `from`.
@@ -481,10 +426,7 @@ impl<R: Read + Seek> ContainerReader<R> {
             if bytes.len() < CHUNK_OVERHEAD {
                 break;
             }
-            let Some(skip) = bytes
-                .windows(SYNC_BYTES)
-                .position(|pair| pair == chunk::SYNC)
-            else {
+            let Some(skip) = bytes.windows(SYNC_BYTES).position(|pair| pair == chunk::SYNC) else {
                 // The last byte may be half a sync word.
                 at += (bytes.len() - 1) as u64;
                 continue;
@@ -523,10 +465,7 @@ fn find_trailer<R: Read + Seek>(
     start: u64,
     header_crc: [u8; 4],
 ) -> io::Result<Option<Trailer>> {
-    let tail_start = window
-        .len()
-        .saturating_sub(TRAILER_SEARCH as u64)
-        .max(start);
+    let tail_start = window.len().saturating_sub(TRAILER_SEARCH as u64).max(start);
     let tail = window.get(tail_start, TRAILER_SEARCH)?.to_vec();
     let marks = (index::TRAILER_BYTES..=tail.len())
         .rev()
@@ -550,12 +489,7 @@ fn find_trailer<R: Read + Seek>(
             && header.samples.is_none_or(|promised| promised == samples)
             && header.chunks(samples) == index.chunks();
         if agrees {
-            return Ok(Some(Trailer {
-                index,
-                samples,
-                start: index_start,
-                end,
-            }));
+            return Ok(Some(Trailer { index, samples, start: index_start, end }));
         }
     }
     Ok(None)

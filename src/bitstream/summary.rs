@@ -104,11 +104,7 @@ impl<R: Read + Seek> ContainerReader<R> {
             }
         };
         let file_bytes = self.file_bytes();
-        let kbps = if seconds > 0.0 {
-            file_bytes as f64 * 8.0 / seconds / 1000.0
-        } else {
-            0.0
-        };
+        let kbps = if seconds > 0.0 { file_bytes as f64 * 8.0 / seconds / 1000.0 } else { 0.0 };
         Ok(Summary {
             version: FORMAT_VERSION,
             model_id: header.model_id_hex(),

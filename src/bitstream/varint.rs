@@ -34,23 +34,16 @@ mod tests {
 
     #[test]
     fn known_encodings() {
-        for (value, expected) in [
-            (0, &[0][..]),
-            (127, &[127]),
-            (128, &[0x80, 1]),
-            (300, &[0xAC, 2]),
-        ] {
+        for (value, expected) in
+            [(0, &[0][..]), (127, &[127]), (128, &[0x80, 1]), (300, &[0xAC, 2])]
+        {
             let mut bytes = Vec::new();
             write(&mut bytes, value);
             assert_eq!(bytes, expected);
         }
         assert_eq!(read(&mut &[][..]), None);
         assert_eq!(read(&mut &[0x80][..]), None);
-        assert_eq!(
-            read(&mut &[0xFF, 0xFF, 0xFF, 0xFF, 0x1F][..]),
-            None,
-            "beyond 32 bits"
-        );
+        assert_eq!(read(&mut &[0xFF, 0xFF, 0xFF, 0xFF, 0x1F][..]), None, "beyond 32 bits");
         assert_eq!(read(&mut &[0x80; 9][..]), None, "too long");
     }
 

@@ -21,12 +21,7 @@ impl<R: Read + Seek> Window<R> {
     /// A window on `source`, from its first byte to its last.
     pub fn new(mut source: R) -> io::Result<Self> {
         let len = source.seek(SeekFrom::End(0))?;
-        Ok(Self {
-            source,
-            len,
-            start: 0,
-            buffer: Vec::new(),
-        })
+        Ok(Self { source, len, start: 0, buffer: Vec::new() })
     }
 
     /// Bytes of the file.
@@ -38,16 +33,11 @@ impl<R: Read + Seek> Window<R> {
     pub fn get(&mut self, at: u64, want: usize) -> io::Result<&[u8]> {
         let left = self.len.saturating_sub(at);
         let want = usize::try_from(left).unwrap_or(usize::MAX).min(want);
-        let held = at
-            .checked_sub(self.start)
-            .and_then(|skip| usize::try_from(skip).ok());
+        let held = at.checked_sub(self.start).and_then(|skip| usize::try_from(skip).ok());
         let from = match held {
             Some(from) if from.saturating_add(want) <= self.buffer.len() => from,
             _ => {
-                let ahead = usize::try_from(left)
-                    .unwrap_or(usize::MAX)
-                    .min(READ_AHEAD)
-                    .max(want);
+                let ahead = usize::try_from(left).unwrap_or(usize::MAX).min(READ_AHEAD).max(want);
                 self.fill(at, ahead)?;
                 0
             }
@@ -59,9 +49,7 @@ impl<R: Read + Seek> Window<R> {
         self.buffer.clear();
         self.start = at;
         self.source.seek(SeekFrom::Start(at))?;
-        let read = (&mut self.source)
-            .take(count as u64)
-            .read_to_end(&mut self.buffer)?;
+        let read = (&mut self.source).take(count as u64).read_to_end(&mut self.buffer)?;
         if read < count {
             // Someone cut the file while it was read: it ends here.
             self.len = at + read as u64;
@@ -80,16 +68,10 @@ mod tests {
         let file: Vec<u8> = (0..1_000_000u32).map(|i| (i * 7 % 251) as u8).collect();
         let mut window = Window::new(Cursor::new(&file)).unwrap();
         assert_eq!(window.len(), 1_000_000);
-        for at in [
-            0usize, 1, 262_100, 262_144, 262_145, 100, 999_000, 999_990, 999_999, 5,
-        ] {
+        for at in [0usize, 1, 262_100, 262_144, 262_145, 100, 999_000, 999_990, 999_999, 5] {
             for want in [0, 1, 100, 65_547] {
                 let expected = &file[at..file.len().min(at + want)];
-                assert_eq!(
-                    window.get(at as u64, want).unwrap(),
-                    expected,
-                    "{at} {want}"
-                );
+                assert_eq!(window.get(at as u64, want).unwrap(), expected, "{at} {want}");
                 assert!(window.buffer.capacity() <= 2 * READ_AHEAD);
             }
         }
@@ -107,11 +89,7 @@ mod tests {
         }
         impl Seek for Shrunk {
             fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-                if to == SeekFrom::End(0) {
-                    Ok(1000)
-                } else {
-                    self.0.seek(to)
-                }
+                if to == SeekFrom::End(0) { Ok(1000) } else { self.0.seek(to) }
             }
         }
         let mut window = Window::new(Shrunk(Cursor::new(vec![1; 10]))).unwrap();

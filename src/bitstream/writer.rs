@@ -111,15 +111,7 @@ impl<W: Write> ContainerWriter<W> {
         let header_crc = bytes.last_chunk().copied().unwrap_or_default();
         let pending = vec![Tokens::new(header.layout.levels()); header.channels.into()];
         let index = Index::new(bytes.len() as u64);
-        Ok(Self {
-            output,
-            header,
-            header_crc,
-            index,
-            pending,
-            pending_steps: 0,
-            steps: 0,
-        })
+        Ok(Self { output, header, header_crc, index, pending, pending_steps: 0, steps: 0 })
     }
 
     /// The header written.
@@ -161,25 +153,17 @@ impl<W: Write> ContainerWriter<W> {
     /// when the steps pushed are not [`Header::steps`] of it, and when the output refuses the bytes.
     pub fn finish(mut self, samples: u64) -> Result<W, WriteError> {
         if let Some(promised) = self.header.samples.filter(|&promised| promised != samples) {
-            return Err(WriteError::SampleCount {
-                promised,
-                got: samples,
-            });
+            return Err(WriteError::SampleCount { promised, got: samples });
         }
         self.header.validate_samples(samples)?;
         let needed = self.header.steps(samples);
         if self.steps != needed {
-            return Err(WriteError::StepCount {
-                samples,
-                needed,
-                got: self.steps,
-            });
+            return Err(WriteError::StepCount { samples, needed, got: self.steps });
         }
         if self.pending_steps > 0 {
             self.write_chunk(0, self.pending_steps as u8)?;
         }
-        self.output
-            .write_all(&self.index.to_bytes(samples, self.header_crc))?;
+        self.output.write_all(&self.index.to_bytes(samples, self.header_crc))?;
         self.output.flush()?;
         Ok(self.output)
     }
@@ -189,10 +173,7 @@ impl<W: Write> ContainerWriter<W> {
         let layout = &self.header.layout;
         let expected = usize::from(self.header.channels);
         if channels.len() != expected {
-            return Err(WriteError::ChannelCount {
-                expected,
-                got: channels.len(),
-            });
+            return Err(WriteError::ChannelCount { expected, got: channels.len() });
         }
         let mut steps = None;
         for (channel, tokens) in channels.iter().enumerate() {
@@ -203,12 +184,7 @@ impl<W: Write> ContainerWriter<W> {
             for (level, codes) in tokens.levels.iter().enumerate() {
                 let size = layout.codebook_sizes[level];
                 if let Some(&code) = codes.iter().find(|&&code| usize::from(code) >= size) {
-                    return Err(WriteError::Code {
-                        channel,
-                        level,
-                        code,
-                        size,
-                    });
+                    return Err(WriteError::Code { channel, level, code, size });
                 }
             }
         }
@@ -250,24 +226,12 @@ mod tests {
     use crate::tokens::TokenLayout;
 
     fn small(samples: Option<u64>) -> Header {
-        let layout = TokenLayout {
-            strides: vec![2, 1],
-            codebook_sizes: vec![16, 5],
-        };
-        Header {
-            layout,
-            samples,
-            channels: 1,
-            pre_skip: 0,
-            source_rate: 48_000,
-            ..header()
-        }
+        let layout = TokenLayout { strides: vec![2, 1], codebook_sizes: vec![16, 5] };
+        Header { layout, samples, channels: 1, pre_skip: 0, source_rate: 48_000, ..header() }
     }
 
     fn steps(count: usize) -> Tokens {
-        Tokens {
-            levels: vec![vec![3; count], vec![4; 2 * count]],
-        }
+        Tokens { levels: vec![vec![3; count], vec![4; 2 * count]] }
     }
 
     #[test]
@@ -275,8 +239,7 @@ mod tests {
         let samples = 60 * 960;
         let write = |by: &[usize]| {
             let mut writer = ContainerWriter::new(Vec::new(), small(Some(samples))).unwrap();
-            by.iter()
-                .for_each(|&n| writer.push_steps(&[steps(n)]).unwrap());
+            by.iter().for_each(|&n| writer.push_steps(&[steps(n)]).unwrap());
             assert_eq!(writer.steps(), 60);
             writer.finish(samples).unwrap()
         };
@@ -289,46 +252,19 @@ mod tests {
 
     #[test]
     fn tokens_of_another_layout_are_refused_and_nothing_is_taken() {
-        let header = Header {
-            channels: 2,
-            ..small(None)
-        };
+        let header = Header { channels: 2, ..small(None) };
         let mut writer = ContainerWriter::new(Vec::new(), header).unwrap();
         let mut push = |channels: &[Tokens]| writer.push_steps(channels).unwrap_err();
-        assert!(matches!(
-            push(&[steps(1)]),
-            WriteError::ChannelCount {
-                expected: 2,
-                got: 1
-            }
-        ));
-        assert!(matches!(
-            push(&[steps(1), steps(2)]),
-            WriteError::Shape { channel: 1 }
-        ));
-        let ragged = Tokens {
-            levels: vec![vec![1], vec![1]],
-        };
-        assert!(matches!(
-            push(&[ragged, steps(1)]),
-            WriteError::Shape { channel: 0 }
-        ));
+        assert!(matches!(push(&[steps(1)]), WriteError::ChannelCount { expected: 2, got: 1 }));
+        assert!(matches!(push(&[steps(1), steps(2)]), WriteError::Shape { channel: 1 }));
+        let ragged = Tokens { levels: vec![vec![1], vec![1]] };
+        assert!(matches!(push(&[ragged, steps(1)]), WriteError::Shape { channel: 0 }));
         let other = Tokens::new(3);
-        assert!(matches!(
-            push(&[other.clone(), other]),
-            WriteError::Shape { channel: 0 }
-        ));
-        let wild = Tokens {
-            levels: vec![vec![3], vec![4, 5]],
-        };
+        assert!(matches!(push(&[other.clone(), other]), WriteError::Shape { channel: 0 }));
+        let wild = Tokens { levels: vec![vec![3], vec![4, 5]] };
         assert!(matches!(
             push(&[steps(1), wild]),
-            WriteError::Code {
-                channel: 1,
-                level: 1,
-                code: 5,
-                size: 5
-            }
+            WriteError::Code { channel: 1, level: 1, code: 5, size: 5 }
         ));
         assert_eq!(writer.steps(), 0);
         writer.push_steps(&[steps(1), steps(1)]).unwrap();
@@ -346,31 +282,18 @@ mod tests {
         assert!(written(None, 0, 0).is_ok());
         assert!(matches!(
             written(None, 3, 2 * 960),
-            Err(WriteError::StepCount {
-                samples: 1920,
-                needed: 2,
-                got: 3
-            })
+            Err(WriteError::StepCount { samples: 1920, needed: 2, got: 3 })
         ));
         assert!(matches!(
             written(Some(960), 1, 959),
-            Err(WriteError::SampleCount {
-                promised: 960,
-                got: 959
-            })
+            Err(WriteError::SampleCount { promised: 960, got: 959 })
         ));
-        assert!(matches!(
-            written(None, 3, u64::MAX),
-            Err(WriteError::Header(_))
-        ));
+        assert!(matches!(written(None, 3, u64::MAX), Err(WriteError::Header(_))));
         let mut absurd = small(None);
         absurd.channels = 0;
         assert!(matches!(
             ContainerWriter::new(Vec::new(), absurd),
-            Err(WriteError::Header(HeaderError::Absurd {
-                field: "channel count",
-                ..
-            }))
+            Err(WriteError::Header(HeaderError::Absurd { field: "channel count", .. }))
         ));
     }
 
@@ -378,9 +301,6 @@ mod tests {
     fn a_full_disk_is_an_error() {
         let mut room = [0; 100];
         let mut writer = ContainerWriter::new(&mut room[..], small(None)).unwrap();
-        assert!(matches!(
-            writer.push_steps(&[steps(25)]),
-            Err(WriteError::Io(_))
-        ));
+        assert!(matches!(writer.push_steps(&[steps(25)]), Err(WriteError::Io(_))));
     }
 }
