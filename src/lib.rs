@@ -12,5 +12,5 @@ pub mod tokens;
 
 #[cfg(feature = "train")]
 pub mod model;
-#[cfg(feature = "train")]
+#[cfg(any(feature = "runlog", feature = "train"))]
 pub mod train;

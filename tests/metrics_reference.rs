@@ -52,9 +52,11 @@ fn scaled(gain: f64, a: &[f64]) -> Vec<f64> {
     a.iter().map(|a| gain * a).collect()
 }
 
+type Case = (&'static str, Vec<f64>, Vec<f64>, [f64; 4]);
+
 /// Name, reference, decoded, and mel, STFT, SI-SDR and fine structure of score.py. Its fine structure
 /// fails on a silent reference; ours is 0 there.
-fn cases() -> Vec<(&'static str, Vec<f64>, Vec<f64>, [f64; 4])> {
+fn cases() -> Vec<Case> {
     let silence = vec![0.0; LEN];
     let envelope = signal(|t| (-8.0 * t).exp());
     let decay: Vec<f64> = envelope.iter().zip(noise(3)).map(|(e, s)| e * s).collect();

@@ -28,6 +28,8 @@ mod spectrogram;
 
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "runlog")]
+pub(crate) use canvas::write_atomically;
 pub use canvas::{Canvas, Font};
 pub use chart::{LineChart, Series};
 pub use colour::{Rgb, magma};

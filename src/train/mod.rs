@@ -1,1 +1,4 @@
-//! Placeholder.
+//! Training.
+
+#[cfg(feature = "runlog")]
+pub mod log;
