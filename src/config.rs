@@ -1,1 +1,241 @@
-//! Placeholder.
+//! What a codec network looks like: the JSON beside its weights.
+
+use serde::{Deserialize, Serialize};
+
+use crate::tokens::TokenLayout;
+
+/// Largest `config.json` that is read, in bytes.
+pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// A configuration that cannot be used, and why.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The JSON does not have the fields or types of a configuration.
+    #[error("not a Tessera configuration: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A field's value is outside what the codec can do.
+    #[error("`{field}` is {value}, but must be {expected}")]
+    Value {
+        /// Name of the field as in the JSON.
+        field: &'static str,
+        /// The value found.
+        value: String,
+        /// What would be accepted.
+        expected: &'static str,
+    },
+}
+
+/// The network of a codec: everything that both executors need to know beside the weights.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CodecConfig {
+    /// Name of the model, for people.
+    pub name: String,
+    /// Samples a second the network works at.
+    pub sample_rate: u32,
+    /// Samples between two frames.
+    pub hop: usize,
+    /// Samples seen by the learned analysis convolution; a multiple of `hop`.
+    pub analysis_window: usize,
+    /// Window of the inverse STFT in samples; a multiple of `hop`, even.
+    pub synthesis_window: usize,
+    /// Channels of the encoder's and decoder's blocks.
+    pub dim: usize,
+    /// Hidden channels of a block as a multiple of `dim`.
+    pub expansion: usize,
+    /// Taps of the blocks' depthwise convolutions, in frames.
+    pub kernel: usize,
+    /// Blocks of the encoder.
+    pub encoder_blocks: usize,
+    /// Blocks of the decoder.
+    pub decoder_blocks: usize,
+    /// The quantizer.
+    pub vq: VqConfig,
+}
+
+/// The multi-scale residual vector quantizer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VqConfig {
+    /// Frames that a code covers, by level, coarse to fine. Each divides the first.
+    pub strides: Vec<usize>,
+    /// Codes in each level's codebook.
+    pub codebook_size: usize,
+    /// Dimension of a code.
+    pub code_dim: usize,
+    /// Whether codes and latents are compared by direction alone (L2-normalised, as in Yu et al. 2021,
+    /// "Vector-quantized Image Modeling with Improved VQGAN").
+    pub normalize: bool,
+}
+
+impl Default for CodecConfig {
+    fn default() -> Self {
+        Self {
+            name: "tessera-48k".into(),
+            sample_rate: 48_000,
+            hop: 480,
+            analysis_window: 1920,
+            synthesis_window: 1920,
+            dim: 384,
+            expansion: 3,
+            kernel: 7,
+            encoder_blocks: 2,
+            decoder_blocks: 3,
+            vq: VqConfig::default(),
+        }
+    }
+}
+
+impl Default for VqConfig {
+    fn default() -> Self {
+        Self { strides: vec![4, 2, 1, 1], codebook_size: 1024, code_dim: 8, normalize: false }
+    }
+}
+
+impl CodecConfig {
+    /// Reads a configuration from JSON text and checks it.
+    ///
+    /// # Errors
+    /// The text is not JSON, has unknown fields, or a value is out of range.
+    pub fn from_json(text: &str) -> Result<Self, ConfigError> {
+        let config: Self = serde_json::from_str(text)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The configuration as JSON text: the same bytes for the same values, since the model id is made
+    /// from it.
+    ///
+    /// # Errors
+    /// None for values that [`Self::check`] accepts.
+    pub fn to_json(&self) -> Result<String, ConfigError> {
+        Ok(serde_json::to_string_pretty(self)?)
+    }
+
+    /// Checks every value against what the codec can do, so that no later code has to.
+    ///
+    /// # Errors
+    /// Names the first field that is out of range.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let bad = |field, value: &dyn ToString, expected| {
+            Err(ConfigError::Value { field, value: value.to_string(), expected })
+        };
+        if !(8_000..=192_000).contains(&self.sample_rate) {
+            return bad("sample_rate", &self.sample_rate, "8000 to 192000");
+        }
+        if !(16..=8192).contains(&self.hop) {
+            return bad("hop", &self.hop, "16 to 8192 samples");
+        }
+        for (field, window) in
+            [("analysis_window", self.analysis_window), ("synthesis_window", self.synthesis_window)]
+        {
+            if window % self.hop != 0 || window % 2 != 0 || !(1..=16).contains(&(window / self.hop))
+            {
+                return bad(field, &window, "even, and 1 to 16 times `hop`");
+            }
+        }
+        if self.synthesis_window < 2 * self.hop {
+            return bad("synthesis_window", &self.synthesis_window, "at least twice `hop`");
+        }
+        for (field, value, top) in [
+            ("dim", self.dim, 4096),
+            ("expansion", self.expansion, 16),
+            ("kernel", self.kernel, 64),
+            ("encoder_blocks", self.encoder_blocks, 64),
+            ("decoder_blocks", self.decoder_blocks, 64),
+            ("vq.code_dim", self.vq.code_dim, 4096),
+        ] {
+            if value == 0 || value > top {
+                return bad(field, &value, "at least 1 and not absurdly large");
+            }
+        }
+        if !(2..=65_536).contains(&self.vq.codebook_size) {
+            return bad("vq.codebook_size", &self.vq.codebook_size, "2 to 65536");
+        }
+        let coarsest = self.vq.strides.first().copied().unwrap_or(0);
+        if self.vq.strides.is_empty()
+            || self.vq.strides.len() > 16
+            || coarsest > 64
+            || self.vq.strides.iter().any(|&s| s == 0 || coarsest % s != 0)
+        {
+            return bad(
+                "vq.strides",
+                &format!("{:?}", self.vq.strides),
+                "1 to 16 strides, each a divisor of the first, which is at most 64",
+            );
+        }
+        Ok(())
+    }
+
+    /// Number of levels.
+    pub fn levels(&self) -> usize {
+        self.vq.strides.len()
+    }
+
+    /// How tokens of this codec are laid out.
+    pub fn layout(&self) -> TokenLayout {
+        TokenLayout {
+            strides: self.vq.strides.clone(),
+            codebook_sizes: vec![self.vq.codebook_size; self.levels()],
+        }
+    }
+
+    /// Samples in a coarse step, the smallest unit that is coded.
+    pub fn samples_per_step(&self) -> usize {
+        self.hop * self.layout().frames_per_step()
+    }
+
+    /// Samples by which the decoder's output lags when both ends stream: the coarsest pool and the
+    /// overlap of the inverse STFT.
+    pub fn latency_samples(&self) -> usize {
+        self.samples_per_step() + self.synthesis_window - self.hop
+    }
+
+    /// Bits a second of the first `levels` levels, packed plainly.
+    pub fn bits_per_second(&self, levels: usize) -> f64 {
+        self.layout().bits_per_step(levels) as f64 * f64::from(self.sample_rate)
+            / self.samples_per_step() as f64
+    }
+
+    /// Steps before a point that the decoder has to see to give the same audio from there on as if it
+    /// had started at the beginning.
+    pub fn warm_up_steps(&self) -> usize {
+        let frames = self.decoder_blocks * (self.kernel - 1) + self.synthesis_window / self.hop - 1;
+        frames.div_ceil(self.layout().frames_per_step())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_is_the_design() {
+        let config = CodecConfig::default();
+        config.check().unwrap();
+        assert_eq!(config.bits_per_second(4), 2750.0);
+        assert_eq!(config.bits_per_second(1), 250.0);
+        assert_eq!(config.samples_per_step(), 1920);
+        assert_eq!(CodecConfig::from_json(&config.to_json().unwrap()).unwrap(), config);
+    }
+
+    #[test]
+    fn absurd_values_are_named() {
+        let cases: [(&str, fn(&mut CodecConfig)); 8] = [
+            ("sample_rate", |c| c.sample_rate = 1),
+            ("hop", |c| c.hop = 0),
+            ("analysis_window", |c| c.analysis_window = 481),
+            ("synthesis_window", |c| c.synthesis_window = 480),
+            ("dim", |c| c.dim = 1 << 30),
+            ("vq.codebook_size", |c| c.vq.codebook_size = 1),
+            ("vq.strides", |c| c.vq.strides = vec![2, 4]),
+            ("vq.strides", |c| c.vq.strides = vec![]),
+        ];
+        for (name, spoil) in cases {
+            let mut config = CodecConfig::default();
+            spoil(&mut config);
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+}

@@ -12,5 +12,5 @@ pub mod tokens;
 
 #[cfg(feature = "train")]
 pub mod model;
-#[cfg(any(feature = "runlog", feature = "train"))]
+#[cfg(any(feature = "dataset", feature = "runlog"))]
 pub mod train;

@@ -1,4 +1,22 @@
-//! Training.
+//! Training: the data, and with the feature `train` the rest.
 
+#[cfg(feature = "dataset")]
+pub mod dataset;
 #[cfg(feature = "runlog")]
 pub mod log;
+
+#[cfg(feature = "train")]
+pub mod checkpoint;
+#[cfg(feature = "train")]
+pub mod config;
+#[cfg(feature = "train")]
+mod optimizer;
+#[cfg(feature = "train")]
+mod trainer;
+
+#[cfg(feature = "train")]
+pub use config::TrainConfig;
+#[cfg(feature = "train")]
+pub use optimizer::{AdamW, learning_rate};
+#[cfg(feature = "train")]
+pub use trainer::{Budget, StepReport, TrainError, Trainer, Validation, exportable};

@@ -1,0 +1,126 @@
+//! The layers both halves of the network are made of.
+
+use candle_core::{Result, Tensor, Var};
+
+use super::ops;
+use super::params::{Builder, standard_normal};
+use crate::config::CodecConfig;
+
+/// Where log magnitudes start: the level of quiet music in an orthonormal spectrum.
+const QUIET: f32 = -3.0;
+
+/// A linear layer with bias.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    w: Tensor,
+    b: Tensor,
+}
+
+impl Linear {
+    /// `name.weight` (outputs, inputs) and `name.bias` (outputs); weights of standard deviation
+    /// `gain / sqrt(inputs)`, bias zero.
+    pub(super) fn new(
+        p: &mut Builder,
+        name: &str,
+        inputs: usize,
+        outputs: usize,
+        gain: f32,
+    ) -> Result<Self> {
+        let deviation = gain / (inputs as f32).sqrt();
+        Ok(Self {
+            w: p.normal(&format!("{name}.weight"), (outputs, inputs), deviation)?,
+            b: p.constant(&format!("{name}.bias"), outputs, 0.0)?,
+        })
+    }
+
+    /// The same with weights (outputs, inputs) to start from, in rows.
+    pub(super) fn with_weights(
+        p: &mut Builder,
+        name: &str,
+        inputs: usize,
+        outputs: usize,
+        weights: Vec<f32>,
+    ) -> Result<Self> {
+        Ok(Self {
+            w: p.start(&format!("{name}.weight"), (outputs, inputs), |_, _| weights)?,
+            b: p.constant(&format!("{name}.bias"), outputs, 0.0)?,
+        })
+    }
+
+    /// The layer before an inverse STFT: log magnitudes start at random and low, directions as the
+    /// channels' pairs for the lowest bins, as the encoder's analysis makes them.
+    pub(super) fn head(p: &mut Builder, name: &str, inputs: usize, bins: usize) -> Result<Self> {
+        let w = p.start(&format!("{name}.weight"), (3 * bins, inputs), |rng, count| {
+            let deviation = 1.0 / (3.0 * inputs as f32).sqrt();
+            let mut w: Vec<f32> = (0..count).map(|_| deviation * standard_normal(rng)).collect();
+            for bin in 0..bins.min(inputs / 2) {
+                for (part, channel) in [(1, 2 * bin), (2, 2 * bin + 1)] {
+                    let row = &mut w[(part * bins + bin) * inputs..][..inputs];
+                    row.fill(0.0);
+                    row[channel] = 1.0;
+                }
+            }
+            w
+        })?;
+        let b = p.start(&format!("{name}.bias"), 3 * bins, |_, _| {
+            (0..3 * bins).map(|i| if i < bins { QUIET } else { 0.0 }).collect()
+        })?;
+        Ok(Self { w, b })
+    }
+
+    /// Sets weights (outputs, inputs) and bias (outputs).
+    ///
+    /// # Errors
+    /// Other shapes.
+    pub(super) fn set(&self, w: &Tensor, b: &Tensor) -> Result<()> {
+        // Both are variables, made by the builder; `from_tensor` gives those back as they are.
+        Var::from_tensor(&self.w)?.set(w)?;
+        Var::from_tensor(&self.b)?.set(b)
+    }
+
+    /// (..., inputs) to (..., outputs).
+    ///
+    /// # Errors
+    /// A last dimension other than `inputs`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        ops::linear(x, &self.w, &self.b)
+    }
+}
+
+/// A causal ConvNeXt block over frames (Liu et al. 2022; for audio, Siuzdak 2023): depthwise
+/// convolution, normalisation, two pointwise layers around a GELU, residual with a gain a channel.
+#[derive(Debug, Clone)]
+pub struct Block {
+    depthwise: Tensor,
+    depthwise_bias: Tensor,
+    widen: Linear,
+    narrow: Linear,
+    gain: Tensor,
+}
+
+impl Block {
+    pub(super) fn new(p: &mut Builder, name: &str, config: &CodecConfig) -> Result<Self> {
+        let (dim, hidden, taps) = (config.dim, config.dim * config.expansion, config.kernel);
+        Ok(Self {
+            depthwise: p.normal(
+                &format!("{name}.depthwise.weight"),
+                (taps, dim),
+                1.0 / (taps as f32).sqrt(),
+            )?,
+            depthwise_bias: p.constant(&format!("{name}.depthwise.bias"), dim, 0.0)?,
+            widen: Linear::new(p, &format!("{name}.widen"), dim, hidden, 1.0)?,
+            narrow: Linear::new(p, &format!("{name}.narrow"), hidden, dim, 1.0)?,
+            gain: p.constant(&format!("{name}.gain"), dim, 0.1)?,
+        })
+    }
+
+    /// (batch, frames, dim) to the same.
+    ///
+    /// # Errors
+    /// Another shape.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let h = ops::depthwise_causal(x, &self.depthwise, &self.depthwise_bias)?;
+        let h = ops::gelu(&self.widen.forward(&ops::normalize(&h)?)?)?;
+        ops::scaled_residual(x, &self.narrow.forward(&h)?, &self.gain)
+    }
+}

@@ -1,0 +1,46 @@
+//! From latent frames back to samples.
+
+use candle_core::{Result, Tensor};
+
+use super::block::{Block, Linear};
+use super::ops::{self, InverseStft};
+use super::params::Builder;
+use crate::config::CodecConfig;
+
+/// Causal blocks, then magnitude and phase of an inverse STFT (Siuzdak 2023, "Vocos").
+#[derive(Clone)]
+pub struct Decoder {
+    input: Linear,
+    blocks: Vec<Block>,
+    head: Linear,
+    synthesis: InverseStft,
+}
+
+impl Decoder {
+    pub(super) fn new(p: &mut Builder, config: &CodecConfig) -> Result<Self> {
+        let dim = config.dim;
+        let mut identity = vec![0.0; dim * dim];
+        (0..dim).for_each(|i| identity[i * dim + i] = 1.0);
+        let input = Linear::with_weights(p, "decoder.input", dim, dim, identity)?;
+        let blocks = (0..config.decoder_blocks)
+            .map(|i| Block::new(p, &format!("decoder.blocks.{i}"), config))
+            .collect::<Result<_>>()?;
+        let synthesis = InverseStft::new(config.synthesis_window, config.hop)
+            .map_err(candle_core::Error::wrap)?;
+        let head = Linear::head(p, "decoder.head", dim, synthesis.bins())?;
+        Ok(Self { input, blocks, head, synthesis })
+    }
+
+    /// Latents (batch, frames, dim) to samples (batch, frames * hop), aligned with the encoder's input.
+    /// The last `synthesis_window - hop` samples still lack what frames to come will add.
+    ///
+    /// # Errors
+    /// Another shape.
+    pub fn forward(&self, latents: &Tensor) -> Result<Tensor> {
+        let mut x = self.input.forward(latents)?;
+        for block in &self.blocks {
+            x = block.forward(&x)?;
+        }
+        self.synthesis.forward(&self.head.forward(&ops::normalize(&x)?)?)
+    }
+}

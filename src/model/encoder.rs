@@ -1,0 +1,75 @@
+//! From samples to latent frames.
+
+use candle_core::{Result, Tensor};
+
+use super::block::{Block, Linear};
+use super::ops;
+use super::params::Builder;
+use crate::config::CodecConfig;
+
+/// Learned analysis and causal blocks.
+#[derive(Debug, Clone)]
+pub struct Encoder {
+    hop: usize,
+    window: usize,
+    analysis: Linear,
+    blocks: Vec<Block>,
+}
+
+impl Encoder {
+    pub(super) fn new(p: &mut Builder, config: &CodecConfig) -> Result<Self> {
+        let analysis = Linear::with_weights(
+            p,
+            "encoder.analysis",
+            config.analysis_window,
+            config.dim,
+            fourier_analysis(config.analysis_window, config.dim),
+        )?;
+        let blocks = (0..config.encoder_blocks)
+            .map(|i| Block::new(p, &format!("encoder.blocks.{i}"), config))
+            .collect::<Result<_>>()?;
+        Ok(Self { hop: config.hop, window: config.analysis_window, analysis, blocks })
+    }
+
+    /// Samples (batch, frames * hop) to latents (batch, frames, dim). Frame `t` sees the samples before
+    /// `hop (t + 1)` and none after; before the first sample there is silence.
+    ///
+    /// # Errors
+    /// A number of samples that is no multiple of the hop.
+    pub fn forward(&self, samples: &Tensor) -> Result<Tensor> {
+        let mut x = self.analysis.forward(&self.frames(samples)?)?;
+        for block in &self.blocks {
+            x = block.forward(&x)?;
+        }
+        ops::normalize(&x)
+    }
+
+    /// Overlapping frames, (batch, frames, window).
+    fn frames(&self, samples: &Tensor) -> Result<Tensor> {
+        let (batch, length) = samples.dims2()?;
+        if length % self.hop != 0 {
+            candle_core::bail!("{length} samples are no multiple of the hop, {}", self.hop);
+        }
+        let (frames, parts) = (length / self.hop, self.window / self.hop);
+        let hops = samples.reshape((batch, frames, self.hop))?.pad_with_zeros(1, parts - 1, 0)?;
+        let shifted = (0..parts).map(|j| hops.narrow(1, j, frames)).collect::<Result<Vec<_>>>()?;
+        Tensor::cat(&shifted, 2)
+    }
+}
+
+/// Where the analysis starts: pairs of windowed cosines and sines of the lowest frequencies, one pair
+/// for each two channels. From there harmonics are learned several times sooner than from noise.
+fn fourier_analysis(window: usize, dim: usize) -> Vec<f32> {
+    let scale = 1.0 / (window as f64).sqrt() * 2f64.sqrt();
+    let mut weights = Vec::with_capacity(dim * window);
+    for channel in 0..dim {
+        for n in 0..window {
+            let turn = 2.0 * std::f64::consts::PI * n as f64 / window as f64;
+            let hann = 0.5 - 0.5 * turn.cos();
+            let (sin, cos) = (turn * (channel / 2) as f64).sin_cos();
+            let wave = if channel % 2 == 0 { cos } else { -sin };
+            weights.push((scale * hann * wave) as f32);
+        }
+    }
+    weights
+}

@@ -1,0 +1,282 @@
+//! How a model is trained: the JSON given to `tessera train --config`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{CodecConfig, ConfigError};
+use crate::model::Choice;
+use crate::model::ops::{Resolution, SpectralWeights};
+
+/// Everything about a training run but its data, its length and its seed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    /// The network.
+    pub codec: CodecConfig,
+    /// Crops in a batch.
+    pub batch: usize,
+    /// Length of a crop in seconds, rounded to whole coarse steps.
+    pub seconds: f64,
+    /// Share of the run before the bottleneck narrows to the levels' projections.
+    pub wide: f64,
+    /// Share of the run, after `wide`, with projections but without codes.
+    pub narrow: f64,
+    /// The optimizer.
+    pub optimizer: OptimizerConfig,
+    /// The quantizer's training.
+    pub vq: VqTraining,
+    /// What the spectral terms count for.
+    pub loss: SpectralWeights,
+    /// Resolutions of the spectral loss by step, taken in turn: a few a step cost less than all, and
+    /// over a turn each counts the same.
+    pub resolutions: Vec<Vec<Resolution>>,
+    /// Relative weight of each kind (first-level subfolder) of the data; 1 where not named.
+    pub kind_weights: BTreeMap<String, f64>,
+}
+
+/// AdamW with warm-up and cosine decay.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimizerConfig {
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Learning rate at the end as a share of the peak.
+    pub final_share: f64,
+    /// Steps over which the rate rises at the start.
+    pub warm_up: u64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Decoupled weight decay of matrices; biases and gains have none.
+    pub weight_decay: f64,
+    /// Largest norm of the gradient.
+    pub clip: f64,
+    /// Decay of the running mean of the weights that is validated and exported.
+    pub average: f64,
+}
+
+/// How codes are chosen and kept alive.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VqTraining {
+    /// How a latent chooses its code.
+    pub choice: Choice,
+    /// What moves the codes.
+    pub update: Update,
+    /// Weight of the commitment loss.
+    pub commitment: f64,
+    /// Weight of the diversity loss; 0 for none.
+    pub diversity: f64,
+    /// Steps without use after which a code is put elsewhere; 0 for never.
+    pub restart_after: usize,
+    /// Share of the items of a batch that get only a random number of the first levels.
+    pub level_dropout: f64,
+}
+
+/// What moves the codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Update {
+    /// Exponential moving averages of the vectors that fall to them.
+    Ema,
+    /// The gradient of the codebook loss.
+    Gradient,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            codec: CodecConfig::default(),
+            batch: 8,
+            seconds: 1.0,
+            wide: 0.2,
+            narrow: 0.0,
+            optimizer: OptimizerConfig::default(),
+            vq: VqTraining::default(),
+            loss: SpectralWeights {
+                mel: 1.0,
+                log: 0.0,
+                linear: 0.0,
+                complex: 1.0,
+                power: 0.5,
+                complex_top: 3000.0,
+            },
+            resolutions: default_resolutions(),
+            kind_weights: BTreeMap::new(),
+        }
+    }
+}
+
+/// Mel distances at the windows of the DAC paper, phase at those that resolve partials: two a step.
+fn default_resolutions() -> Vec<Vec<Resolution>> {
+    let turns = [[2048, 256], [1024, 128], [4096, 512], [2048, 64], [1024, 32], [4096, 512]];
+    let times = |window| turns.iter().flatten().filter(|&&w| w == window).count() as f64;
+    let resolution = |&window: &usize| Resolution {
+        window,
+        hop: window / if window <= 64 { 2 } else { 4 },
+        mel_bands: if window <= 2048 { window * 5 / 32 } else { 0 },
+        stft: window >= 256,
+        gain: turns.len() as f64 / times(window),
+    };
+    turns.iter().map(|turn| turn.iter().map(resolution).collect()).collect()
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        Self {
+            learning_rate: 2e-3,
+            final_share: 0.03,
+            warm_up: 100,
+            beta1: 0.8,
+            beta2: 0.99,
+            weight_decay: 0.01,
+            clip: 1.0,
+            average: 0.998,
+        }
+    }
+}
+
+impl Default for VqTraining {
+    fn default() -> Self {
+        Self {
+            choice: Choice::Nearest,
+            update: Update::Ema,
+            commitment: 0.25,
+            diversity: 0.1,
+            restart_after: 60,
+            level_dropout: 0.3,
+        }
+    }
+}
+
+impl TrainConfig {
+    /// Reads a configuration from JSON text and checks it; what is not named keeps its default.
+    ///
+    /// # Errors
+    /// The text is not JSON, has unknown fields, or a value is out of range.
+    pub fn from_json(text: &str) -> Result<Self, ConfigError> {
+        let config: Self = serde_json::from_str(text)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// Names the first field that is out of range.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.codec.check()?;
+        let bad = |field, value: f64, expected| {
+            Err(ConfigError::Value { field, value: value.to_string(), expected })
+        };
+        if self.batch == 0 || self.batch > 4096 {
+            return bad("batch", self.batch as f64, "1 to 4096");
+        }
+        if !(0.1..=60.0).contains(&self.seconds) {
+            return bad("seconds", self.seconds, "0.1 to 60");
+        }
+        let shares = [
+            ("wide", self.wide),
+            ("narrow", self.narrow),
+            ("wide + narrow", self.wide + self.narrow),
+            ("optimizer.final_share", self.optimizer.final_share),
+            ("vq.level_dropout", self.vq.level_dropout),
+        ];
+        for (field, value) in shares {
+            if !(0.0..=1.0).contains(&value) {
+                return bad(field, value, "0 to 1");
+            }
+        }
+        let o = &self.optimizer;
+        for (field, value) in
+            [("beta1", o.beta1), ("beta2", o.beta2), ("optimizer.average", o.average)]
+        {
+            if !(0.0..1.0).contains(&value) {
+                return bad(field, value, "0 or more and less than 1");
+            }
+        }
+        let positive = [
+            ("optimizer.learning_rate", o.learning_rate),
+            ("optimizer.clip", o.clip),
+            ("loss.power", self.loss.power),
+            ("loss.complex_top", self.loss.complex_top),
+        ];
+        for (field, value) in positive {
+            if !(value.is_finite() && value > 0.0) {
+                return bad(field, value, "more than 0");
+            }
+        }
+        let weights = [
+            ("optimizer.weight_decay", o.weight_decay),
+            ("vq.commitment", self.vq.commitment),
+            ("vq.diversity", self.vq.diversity),
+            ("loss.mel", self.loss.mel),
+            ("loss.log", self.loss.log),
+            ("loss.linear", self.loss.linear),
+            ("loss.complex", self.loss.complex),
+        ];
+        for (field, value) in weights {
+            if !(value.is_finite() && value >= 0.0) {
+                return bad(field, value, "0 or more");
+            }
+        }
+        if let Choice::Gumbel { temperature } = self.vq.choice
+            && !(temperature.is_finite() && temperature > 0.0)
+        {
+            return bad("vq.choice.temperature", temperature, "more than 0");
+        }
+        if self.resolutions.is_empty() || self.resolutions.iter().any(Vec::is_empty) {
+            return bad("resolutions", 0.0, "at least one turn of at least one resolution");
+        }
+        Ok(())
+    }
+
+    /// Samples of a crop: whole coarse steps.
+    pub fn samples(&self) -> usize {
+        let step = self.codec.samples_per_step();
+        let wanted = (self.seconds * f64::from(self.codec.sample_rate)).round() as usize;
+        (wanted / step).max(1) * step
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_survive_json_and_check() {
+        let config = TrainConfig::default();
+        let text = serde_json::to_string(&config).unwrap();
+        assert_eq!(TrainConfig::from_json(&text).unwrap(), config);
+        assert_eq!(TrainConfig::from_json("{}").unwrap(), config);
+        assert_eq!(config.samples(), 48_000);
+    }
+
+    #[test]
+    fn each_window_counts_the_same_over_a_turn() {
+        let turns = default_resolutions();
+        for window in [32, 64, 128, 256, 512, 1024, 2048, 4096] {
+            let sum: f64 =
+                turns.iter().flatten().filter(|r| r.window == window).map(|r| r.gain).sum();
+            assert!((sum - turns.len() as f64).abs() < 1e-9, "window {window}: {sum}");
+        }
+    }
+
+    #[test]
+    fn absurd_values_are_named() {
+        for (json, name) in [
+            (r#"{"batch": 0}"#, "batch"),
+            (r#"{"wide": 0.7, "narrow": 0.5}"#, "wide + narrow"),
+            (r#"{"optimizer": {"learning_rate": -1}}"#, "learning_rate"),
+            (r#"{"vq": {"choice": {"kind": "gumbel", "temperature": 0}}}"#, "temperature"),
+            (r#"{"resolutions": []}"#, "resolutions"),
+            (r#"{"codec": {"hop": 1}}"#, "hop"),
+            (r#"{"bach": 1}"#, "bach"),
+        ] {
+            let error = TrainConfig::from_json(json).unwrap_err().to_string();
+            assert!(error.contains(name), "{json}: {error}");
+        }
+    }
+}

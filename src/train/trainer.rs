@@ -1,0 +1,513 @@
+//! The training loop: one step at a time, so that whoever drives it can watch, save and stop.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use candle_core::{Device, Tensor};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::checkpoint::{self, CheckpointError, Progress};
+use super::config::{TrainConfig, Update};
+use super::dataset::{BatchLoader, Dataset, DatasetError};
+use super::optimizer::{AdamW, learning_rate};
+use crate::config::ConfigError;
+use crate::model::ops::{SpectralLoss, SpectralTerms};
+use crate::model::{Bottleneck, Choice, CodebookState, Network};
+
+/// Batches whose latents start the projections and codebooks.
+const START_BATCHES: usize = 48;
+
+/// Training that cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The configuration is not usable.
+    #[error("the training configuration cannot be used: {0}")]
+    Config(#[from] ConfigError),
+    /// The data cannot be read.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// The checkpoint cannot be read or written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A tensor operation failed.
+    #[error("the network failed: {0}")]
+    Candle(#[from] candle_core::Error),
+    /// The loss left the range of numbers and does not come back.
+    #[error(
+        "the gradient was not finite for {0} steps in a row; resume from the last checkpoint with a \
+         lower learning rate"
+    )]
+    Diverged(u64),
+}
+
+/// How long to train.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Budget {
+    /// A number of steps.
+    Steps(u64),
+    /// Wall-clock time spent training, over all sessions.
+    Time(Duration),
+}
+
+/// What a step did.
+#[derive(Debug, Clone)]
+pub struct StepReport {
+    /// Steps done, this one included.
+    pub step: u64,
+    /// Share of the run that is done, 0..=1.
+    pub progress: f64,
+    /// Stage of the bottleneck by name.
+    pub stage: &'static str,
+    /// The whole loss.
+    pub loss: f64,
+    /// Its spectral terms, unweighted.
+    pub terms: SpectralTerms,
+    /// Commitment loss, unweighted.
+    pub commitment: f64,
+    /// Diversity loss, unweighted.
+    pub diversity: f64,
+    /// Norm of the gradient before clipping.
+    pub gradient: f64,
+    /// Learning rate.
+    pub rate: f64,
+    /// Distinct codes used by the batch, by level; empty unless quantised.
+    pub used: Vec<usize>,
+    /// Seconds of audio in the batch.
+    pub audio_seconds: f64,
+}
+
+/// Result of a validation.
+#[derive(Debug, Clone)]
+pub struct Validation {
+    /// Spectral terms of the averaged weights with all levels, over all resolutions.
+    pub terms: SpectralTerms,
+    /// Some of the original crops, (crop, samples).
+    pub originals: Vec<Vec<f32>>,
+    /// What came back of them.
+    pub decoded: Vec<Vec<f32>>,
+    /// By level, the codes of all crops.
+    pub codes: Vec<Vec<u16>>,
+}
+
+/// A run in progress.
+pub struct Trainer {
+    config: TrainConfig,
+    budget: Budget,
+    network: Network,
+    optimizer: AdamW,
+    losses: Vec<SpectralLoss>,
+    dataset: Arc<Dataset>,
+    loader: BatchLoader,
+    device: Device,
+    progress: Progress,
+    not_finite: u64,
+}
+
+const STAGES: [&str; 3] = ["wide", "narrow", "quantised"];
+
+impl Trainer {
+    /// A run from its beginning.
+    ///
+    /// # Errors
+    /// The configuration cannot be used, or the data or the device fails.
+    pub fn new(
+        config: &TrainConfig,
+        budget: Budget,
+        dataset: Arc<Dataset>,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self, TrainError> {
+        let progress = Progress { step: 0, optimizer_steps: 0, elapsed: 0.0, stage: 0, seed };
+        let network = Network::random(&config.codec, seed, device)?;
+        Self::build(config, budget, dataset, network, progress, device)
+    }
+
+    /// A run from where its checkpoint stands.
+    ///
+    /// # Errors
+    /// As [`Self::new`], or the checkpoint is missing, damaged or of another configuration.
+    pub fn resume(
+        config: &TrainConfig,
+        budget: Budget,
+        dataset: Arc<Dataset>,
+        path: &Path,
+        device: &Device,
+    ) -> Result<Self, TrainError> {
+        let (progress, tensors) = checkpoint::load(path)?;
+        let damaged = |e: candle_core::Error| CheckpointError::Damaged {
+            path: path.into(),
+            reason: e.to_string(),
+        };
+        let weights = strip(&tensors, "weight.");
+        let network = Network::from_tensors(&config.codec, &weights, device).map_err(damaged)?;
+        let mut trainer = Self::build(config, budget, dataset, network, progress, device)?;
+        let steps = trainer.progress.optimizer_steps;
+        trainer.optimizer.set_state(steps, &tensors).map_err(damaged)?;
+        for (i, level) in trainer.network.quantizer.levels.iter_mut().enumerate() {
+            let part = |name: &str| -> candle_core::Result<Vec<f32>> {
+                match tensors.get(&format!("codebook.{i}.{name}")) {
+                    Some(t) => t.flatten_all()?.to_vec1(),
+                    None => candle_core::bail!("`codebook.{i}.{name}` is missing"),
+                }
+            };
+            let state = (|| {
+                let state = CodebookState {
+                    usage: part("usage")?,
+                    sums: part("sums")?,
+                    idle: part("idle")?,
+                };
+                level.codebook.set_state(state)
+            })();
+            state.map_err(damaged)?;
+        }
+        Ok(trainer)
+    }
+
+    fn build(
+        config: &TrainConfig,
+        budget: Budget,
+        dataset: Arc<Dataset>,
+        network: Network,
+        progress: Progress,
+        device: &Device,
+    ) -> Result<Self, TrainError> {
+        config.check()?;
+        let by_gradient =
+            config.vq.update == Update::Gradient || config.vq.choice != Choice::Nearest;
+        let moves = |name: &str| by_gradient || !name.ends_with(".codes");
+        let optimizer = AdamW::new(&network.params, &config.optimizer, moves)?;
+        let losses = config
+            .resolutions
+            .iter()
+            .map(|turn| SpectralLoss::new(config.codec.sample_rate, turn, config.loss))
+            .collect::<candle_core::Result<_>>()?;
+        let loader = BatchLoader::new(
+            dataset.clone(),
+            progress.seed,
+            progress.step,
+            config.batch,
+            config.samples(),
+        )?;
+        Ok(Self {
+            config: config.clone(),
+            budget,
+            network,
+            optimizer,
+            losses,
+            dataset,
+            loader,
+            device: device.clone(),
+            progress,
+            not_finite: 0,
+        })
+    }
+
+    /// Steps done.
+    pub fn steps(&self) -> u64 {
+        self.progress.step
+    }
+
+    /// Seconds spent training so far.
+    pub fn elapsed(&self) -> f64 {
+        self.progress.elapsed
+    }
+
+    /// Parameters of the network.
+    pub fn parameters(&self) -> usize {
+        self.network.params.count()
+    }
+
+    /// Share of the budget that is spent.
+    pub fn done(&self) -> f64 {
+        let share = match self.budget {
+            Budget::Steps(steps) => self.progress.step as f64 / steps.max(1) as f64,
+            Budget::Time(time) => self.progress.elapsed / time.as_secs_f64().max(1e-9),
+        };
+        share.min(1.0)
+    }
+
+    fn rng(&self, purpose: u64) -> ChaCha8Rng {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.progress.seed ^ 0x7e55_e7a0);
+        rng.set_stream(self.progress.step << 3 | purpose);
+        rng
+    }
+
+    fn bottleneck(&self) -> Bottleneck {
+        match self.progress.stage {
+            0 => Bottleneck::Wide,
+            1 => Bottleneck::Narrow,
+            _ => Bottleneck::Quantized(self.config.vq.choice),
+        }
+    }
+
+    fn tensor(&self, samples: Vec<f32>) -> Result<Tensor, TrainError> {
+        let length = self.config.samples();
+        Ok(Tensor::from_vec(samples, ((), length), &self.device)?)
+    }
+
+    /// Moves to the stage that the run's progress calls for, starting projections and codebooks from
+    /// the latents as they are.
+    fn enter_stage(&mut self) -> Result<(), TrainError> {
+        let done = self.done();
+        let due = if done < self.config.wide {
+            0
+        } else if done < self.config.wide + self.config.narrow {
+            1
+        } else {
+            2
+        };
+        if due <= self.progress.stage {
+            return Ok(());
+        }
+        let mut latents = Vec::new();
+        for i in 0..START_BATCHES {
+            let step = self.progress.step + i as u64;
+            let samples = self.dataset.batch(
+                self.progress.seed,
+                step,
+                self.config.batch,
+                self.config.samples(),
+            )?;
+            latents.push(self.network.encoder.forward(&self.tensor(samples)?)?.detach());
+        }
+        let latents = Tensor::cat(&latents, 0)?;
+        if self.progress.stage == 0 {
+            self.network.quantizer.start_projections(&latents)?;
+        }
+        if due == 2 {
+            let mut rng = self.rng(1);
+            self.network.quantizer.start_codebooks(&latents, &mut rng)?;
+        }
+        self.optimizer.restart(|name| name.starts_with("quantizer."))?;
+        self.progress.stage = due;
+        Ok(())
+    }
+
+    /// One step: a batch forward, backward, and everything moved. `None` when the budget is spent.
+    ///
+    /// # Errors
+    /// The data or the device fails, or the gradient is not finite again and again.
+    pub fn step(&mut self) -> Result<Option<StepReport>, TrainError> {
+        let progress = self.done();
+        if progress >= 1.0 {
+            return Ok(None);
+        }
+        let started = Instant::now();
+        self.enter_stage()?;
+        let samples = self.loader.next()?;
+        let samples = self.tensor(samples)?;
+        let bottleneck = self.bottleneck();
+        let latents = self.network.encoder.forward(&samples)?;
+        let keep = match bottleneck {
+            Bottleneck::Wide => None,
+            _ => self.level_dropout()?,
+        };
+        let vq = self.config.vq.clone();
+        let mut rng = self.rng(2);
+        let quantized = self.network.quantizer.train(
+            &latents,
+            bottleneck,
+            keep.as_ref(),
+            vq.diversity > 0.0,
+            &mut rng,
+        )?;
+        let decoded = self.network.decoder.forward(&quantized.latents)?;
+        // The end still lacks frames to come.
+        let codec = &self.config.codec;
+        let complete = samples.dim(1)? - (codec.synthesis_window - codec.hop);
+        let decoded = decoded.narrow(1, 0, complete)?;
+        let target = samples.narrow(1, 0, complete)?;
+        let turn = (self.progress.step % self.losses.len() as u64) as usize;
+        let (spectral, terms) = self.losses[turn].forward(&decoded, &target)?;
+        let mut loss = (spectral + (&quantized.commitment * vq.commitment)?)?;
+        loss = (loss + (&quantized.diversity * vq.diversity)?)?;
+        if vq.update == Update::Gradient {
+            loss = (loss + &quantized.codebook)?;
+        }
+        let grads = loss.backward()?;
+        let rate = learning_rate(&self.config.optimizer, self.progress.step, progress);
+        let gradient = self.optimizer.step(&grads, rate)?;
+        self.not_finite = if gradient.is_finite() { 0 } else { self.not_finite + 1 };
+        if self.not_finite > 20 {
+            return Err(TrainError::Diverged(self.not_finite));
+        }
+        let mut used = Vec::new();
+        let ema = vq.update == Update::Ema && vq.choice == Choice::Nearest;
+        let restart = (vq.restart_after > 0).then_some(vq.restart_after);
+        let mut rng = self.rng(3);
+        for (level, (vectors, indices)) in
+            self.network.quantizer.levels.iter_mut().zip(&quantized.assignments)
+        {
+            if gradient.is_finite() {
+                level.codebook.update(vectors, indices, ema, restart, &mut rng)?;
+            }
+            let mut distinct = indices.clone();
+            distinct.sort_unstable();
+            distinct.dedup();
+            used.push(distinct.len());
+        }
+        self.progress.step += 1;
+        self.progress.elapsed += started.elapsed().as_secs_f64();
+        let scalar =
+            |t: &Tensor| -> candle_core::Result<f64> { Ok(f64::from(t.to_scalar::<f32>()?)) };
+        Ok(Some(StepReport {
+            step: self.progress.step,
+            progress: self.done(),
+            stage: STAGES[usize::from(self.progress.stage)],
+            loss: scalar(&loss)?,
+            terms,
+            commitment: scalar(&quantized.commitment)?,
+            diversity: scalar(&quantized.diversity)?,
+            gradient,
+            rate,
+            used,
+            audio_seconds: samples.elem_count() as f64 / f64::from(codec.sample_rate),
+        }))
+    }
+
+    /// Which levels each item of a batch gets: (batch, levels) of 1 and 0.
+    fn level_dropout(&self) -> Result<Option<Tensor>, TrainError> {
+        if self.config.vq.level_dropout == 0.0 {
+            return Ok(None);
+        }
+        let (batch, levels) = (self.config.batch, self.config.codec.levels());
+        let mut rng = self.rng(4);
+        let mut keep = vec![1.0f32; batch * levels];
+        for item in keep.chunks_exact_mut(levels) {
+            if rng.random::<f64>() < self.config.vq.level_dropout {
+                let kept = rng.random_range(1..=levels);
+                item[kept..].fill(0.0);
+            }
+        }
+        Ok(Some(Tensor::from_vec(keep, (batch, levels), &self.device)?))
+    }
+
+    /// Everything a checkpoint holds, and the averaged weights with which to go out.
+    fn tensors(&self) -> Result<BTreeMap<String, Tensor>, TrainError> {
+        let mut tensors: BTreeMap<String, Tensor> = self
+            .network
+            .params
+            .iter()
+            .map(|(name, var)| (format!("weight.{name}"), var.as_detached_tensor()))
+            .collect();
+        tensors.extend(self.optimizer.state().1);
+        for (i, level) in self.network.quantizer.levels.iter().enumerate() {
+            let state = level.codebook.state();
+            for (name, values) in
+                [("usage", state.usage), ("sums", state.sums), ("idle", state.idle)]
+            {
+                let length = values.len();
+                tensors.insert(
+                    format!("codebook.{i}.{name}"),
+                    Tensor::from_vec(values, length, &Device::Cpu)?,
+                );
+            }
+        }
+        Ok(tensors)
+    }
+
+    /// Writes a checkpoint.
+    ///
+    /// # Errors
+    /// The folder cannot be written to or the disk is full; an older checkpoint then stays.
+    pub fn save(&self, path: &Path) -> Result<(), TrainError> {
+        let progress =
+            Progress { optimizer_steps: self.optimizer.state().0, ..self.progress.clone() };
+        Ok(checkpoint::save(path, &progress, &self.tensors()?)?)
+    }
+
+    /// Codes validation crops with the averaged weights.
+    ///
+    /// # Errors
+    /// There are no validation files, or the device fails.
+    pub fn validate(&self, crops: usize) -> Result<Validation, TrainError> {
+        let samples = self.config.samples();
+        let originals = self.dataset.validation_crops(crops, samples)?;
+        let now = self.network.params.snapshot()?;
+        let mut averaged = now.clone();
+        averaged.extend(self.optimizer.averages());
+        self.network.params.restore(&averaged)?;
+        let result = self.validate_as_is(originals, crops);
+        self.network.params.restore(&now)?;
+        result
+    }
+
+    fn validate_as_is(&self, originals: Vec<f32>, crops: usize) -> Result<Validation, TrainError> {
+        let length = self.config.samples();
+        let batch = self.tensor(originals.clone())?;
+        let latents = self.network.encoder.forward(&batch)?;
+        let codes = match self.bottleneck() {
+            Bottleneck::Quantized(_) => {
+                self.network.quantizer.encode(&latents, self.config.codec.levels())?
+            }
+            _ => Vec::new(),
+        };
+        let passed = match codes.is_empty() {
+            false => self.network.quantizer.decode(&codes)?,
+            true => {
+                let mut rng = self.rng(5);
+                let narrow = self.network.quantizer.train(
+                    &latents,
+                    self.bottleneck(),
+                    None,
+                    false,
+                    &mut rng,
+                )?;
+                narrow.latents
+            }
+        };
+        let decoded = self.network.decoder.forward(&passed)?.detach();
+        let codec = &self.config.codec;
+        let complete = length - (codec.synthesis_window - codec.hop);
+        let (y, x) = (decoded.narrow(1, 0, complete)?, batch.narrow(1, 0, complete)?);
+        let mut terms = SpectralTerms::default();
+        for loss in &self.losses {
+            terms.add(&loss.forward(&y, &x)?.1, 1.0 / self.losses.len() as f64);
+        }
+        let rows = |t: &Tensor| -> candle_core::Result<Vec<Vec<f32>>> { t.to_vec2() };
+        let codes = codes
+            .iter()
+            .map(|level| {
+                let codes: Vec<u32> = level.flatten_all()?.to_vec1()?;
+                Ok(codes.into_iter().map(|c| c as u16).collect())
+            })
+            .collect::<candle_core::Result<_>>()?;
+        let shown = crops.min(4);
+        Ok(Validation {
+            terms,
+            originals: rows(&x.narrow(0, 0, shown)?.contiguous()?)?,
+            decoded: rows(&y.narrow(0, 0, shown)?.contiguous()?)?,
+            codes,
+        })
+    }
+}
+
+/// The averaged weights of a checkpoint, by the names a model has: what is exported.
+///
+/// # Errors
+/// The checkpoint is missing or damaged, or the run has not yet come to its codes.
+pub fn exportable(path: &Path) -> Result<(Progress, BTreeMap<String, Tensor>), CheckpointError> {
+    let (progress, tensors) = checkpoint::load(path)?;
+    if progress.stage < 2 {
+        return Err(CheckpointError::Damaged {
+            path: path.into(),
+            reason: format!(
+                "the run is still in its {} stage and has no codes; train on",
+                STAGES[usize::from(progress.stage)]
+            ),
+        });
+    }
+    let mut weights = strip(&tensors, "weight.");
+    weights.extend(strip(&tensors, "average."));
+    Ok((progress, weights))
+}
+
+fn strip(tensors: &BTreeMap<String, Tensor>, prefix: &str) -> BTreeMap<String, Tensor> {
+    tensors
+        .iter()
+        .filter_map(|(name, t)| Some((name.strip_prefix(prefix)?.to_string(), t.clone())))
+        .collect()
+}
