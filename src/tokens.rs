@@ -46,9 +46,7 @@ impl TokenLayout {
 
     /// Bits of one step with the first `levels` levels.
     pub fn bits_per_step(&self, levels: usize) -> usize {
-        (0..levels)
-            .map(|l| self.codes_per_step(l) * self.bits_per_code(l) as usize)
-            .sum()
+        (0..levels).map(|l| self.codes_per_step(l) * self.bits_per_code(l) as usize).sum()
     }
 }
 
@@ -58,19 +56,11 @@ mod tests {
 
     #[test]
     fn rates_follow_from_the_strides() {
-        let layout = TokenLayout {
-            strides: vec![4, 2, 1, 1],
-            codebook_sizes: vec![1024, 1024, 1024, 1000],
-        };
+        let layout =
+            TokenLayout { strides: vec![4, 2, 1, 1], codebook_sizes: vec![1024, 1024, 1024, 1000] };
         assert_eq!(layout.frames_per_step(), 4);
-        assert_eq!(
-            (0..4).map(|l| layout.codes_per_step(l)).collect::<Vec<_>>(),
-            [1, 2, 4, 4]
-        );
-        assert_eq!(
-            (0..4).map(|l| layout.bits_per_code(l)).collect::<Vec<_>>(),
-            [10; 4]
-        );
+        assert_eq!((0..4).map(|l| layout.codes_per_step(l)).collect::<Vec<_>>(), [1, 2, 4, 4]);
+        assert_eq!((0..4).map(|l| layout.bits_per_code(l)).collect::<Vec<_>>(), [10; 4]);
         assert_eq!(layout.bits_per_step(4), 110); // 25 steps a second: 2.75 kbps
         assert_eq!(layout.prefix(2).bits_per_step(2), 30);
     }

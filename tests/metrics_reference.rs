@@ -28,12 +28,7 @@ fn signal(f: impl Fn(f64) -> f64) -> Vec<f64> {
 }
 
 fn tone(hz: f64) -> Vec<f64> {
-    signal(|t| {
-        (1..=20)
-            .map(f64::from)
-            .map(|k| 0.2 / k * (TAU * hz * k * t).sin())
-            .sum()
-    })
+    signal(|t| (1..=20).map(f64::from).map(|k| 0.2 / k * (TAU * hz * k * t).sin()).sum())
 }
 
 fn chirp(hz: f64) -> Vec<f64> {
@@ -42,10 +37,7 @@ fn chirp(hz: f64) -> Vec<f64> {
 
 /// `gain_a * a + gain_b * b`
 fn mix(gain_a: f64, a: &[f64], gain_b: f64, b: &[f64]) -> Vec<f64> {
-    a.iter()
-        .zip(b)
-        .map(|(a, b)| gain_a * a + gain_b * b)
-        .collect()
+    a.iter().zip(b).map(|(a, b)| gain_a * a + gain_b * b).collect()
 }
 
 fn scaled(gain: f64, a: &[f64]) -> Vec<f64> {
@@ -67,12 +59,7 @@ fn cases() -> Vec<Case> {
             "noise against other, softer noise",
             noise(1),
             scaled(0.5, &noise(2)),
-            [
-                2.30323515087,
-                14.6245112243,
-                -48.3246843571,
-                -0.0182144434053,
-            ],
+            [2.30323515087, 14.6245112243, -48.3246843571, -0.0182144434053],
         ),
         (
             "tone with noise",
@@ -96,23 +83,13 @@ fn cases() -> Vec<Case> {
             "chirp, 1 % off",
             chirp(100.0),
             chirp(101.0),
-            [
-                0.0621410924492,
-                0.0877053523278,
-                -63.9922220777,
-                0.99337097077,
-            ],
+            [0.0621410924492, 0.0877053523278, -63.9922220777, 0.99337097077],
         ),
         (
             "decaying noise, delayed",
             decay,
             delayed,
-            [
-                0.992348445857,
-                1.78054342756,
-                -45.2390196058,
-                0.849977703987,
-            ],
+            [0.992348445857, 1.78054342756, -45.2390196058, 0.849977703987],
         ),
         (
             "silence against noise",
@@ -126,12 +103,7 @@ fn cases() -> Vec<Case> {
             silence,
             [4.16787219897, 11.7155400366, 0.0, 0.0],
         ),
-        (
-            "noise against itself",
-            noise(1),
-            noise(1),
-            [0.0, 0.0, 159.063528499, 1.0],
-        ),
+        ("noise against itself", noise(1), noise(1), [0.0, 0.0, 159.063528499, 1.0]),
         (
             "shorter than the windows",
             tone(220.0)[..700].to_vec(),
@@ -144,10 +116,7 @@ fn cases() -> Vec<Case> {
 /// Equal to 1e-6 relative, or absolute below 1.
 fn assert_close(name: &str, metric: &str, ours: f64, theirs: f64) {
     let error = (ours - theirs).abs() / theirs.abs().max(1.0);
-    assert!(
-        error < 1e-6,
-        "{name}: {metric} is {ours}, score.py says {theirs}"
-    );
+    assert!(error < 1e-6, "{name}: {metric} is {ours}, score.py says {theirs}");
 }
 
 #[test]

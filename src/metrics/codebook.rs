@@ -57,13 +57,8 @@ pub struct LevelStats {
 impl CodebookStats {
     /// Empty counts for codebooks of the given sizes, coarse to fine.
     pub fn new(sizes: &[usize]) -> Self {
-        let counts = |&size: &usize| Counts {
-            codes: vec![0; size],
-            pairs: HashMap::new(),
-        };
-        Self {
-            levels: sizes.iter().map(counts).collect(),
-        }
+        let counts = |&size: &usize| Counts { codes: vec![0; size], pairs: HashMap::new() };
+        Self { levels: sizes.iter().map(counts).collect() }
     }
 
     /// Counts a stream of one level: consecutive codes, in order of time.
@@ -110,10 +105,7 @@ impl CodebookStats {
             }
         }
         for (mine, theirs) in self.levels.iter_mut().zip(&other.levels) {
-            mine.codes
-                .iter_mut()
-                .zip(&theirs.codes)
-                .for_each(|(a, b)| *a += b);
+            mine.codes.iter_mut().zip(&theirs.codes).for_each(|(a, b)| *a += b);
             for (&pair, count) in &theirs.pairs {
                 *mine.pairs.entry(pair).or_insert(0) += count;
             }
@@ -136,10 +128,7 @@ impl CodebookStats {
 
     fn check(&self, level: usize, codes: &[u16]) -> Result<(), MetricError> {
         let levels = self.levels.len();
-        let counts = self
-            .levels
-            .get(level)
-            .ok_or(MetricError::LevelMismatch { level, levels })?;
+        let counts = self.levels.get(level).ok_or(MetricError::LevelMismatch { level, levels })?;
         let size = counts.codes.len();
         match codes.iter().find(|&&code| usize::from(code) >= size) {
             Some(&code) => Err(MetricError::CodeOutOfRange { level, code, size }),
@@ -157,11 +146,7 @@ impl Counts {
         let perplexity = if count == 0 { 0.0 } else { entropy_bits.exp2() };
         // H(b | a) = H(a, b) - H(a), with a over the codes that have a successor. Counts in order, so
         // that the sum does not depend on the hash map's.
-        let mut pairs: Vec<_> = self
-            .pairs
-            .iter()
-            .map(|(&pair, &count)| (pair, count))
-            .collect();
+        let mut pairs: Vec<_> = self.pairs.iter().map(|(&pair, &count)| (pair, count)).collect();
         pairs.sort_unstable();
         let mut firsts = vec![0u64; size];
         for &((first, _), count) in &pairs {
@@ -234,11 +219,7 @@ mod tests {
         whole.add(0, &b).unwrap();
         let (mut left, mut right) = (CodebookStats::new(&[4]), CodebookStats::new(&[4]));
         left.add(0, &a).unwrap();
-        right
-            .add_tokens(&Tokens {
-                levels: vec![b.to_vec()],
-            })
-            .unwrap();
+        right.add_tokens(&Tokens { levels: vec![b.to_vec()] }).unwrap();
         left.merge(&right).unwrap();
         assert_eq!(left, whole);
         left.clear();
@@ -248,41 +229,20 @@ mod tests {
     #[test]
     fn foreign_tokens_are_refused_and_not_counted() {
         let mut stats = CodebookStats::new(&[4, 4]);
-        let tokens = Tokens {
-            levels: vec![vec![0, 1], vec![2, 4]],
-        };
+        let tokens = Tokens { levels: vec![vec![0, 1], vec![2, 4]] };
         assert_eq!(
             stats.add_tokens(&tokens),
-            Err(MetricError::CodeOutOfRange {
-                level: 1,
-                code: 4,
-                size: 4
-            })
+            Err(MetricError::CodeOutOfRange { level: 1, code: 4, size: 4 })
         );
         assert_eq!(stats.levels()[0].count, 0);
-        assert_eq!(
-            stats.add(2, &[0]),
-            Err(MetricError::LevelMismatch {
-                level: 2,
-                levels: 2
-            })
-        );
+        assert_eq!(stats.add(2, &[0]), Err(MetricError::LevelMismatch { level: 2, levels: 2 }));
         let other = CodebookStats::new(&[4]);
-        assert_eq!(
-            stats.merge(&other),
-            Err(MetricError::LevelMismatch {
-                level: 1,
-                levels: 2
-            })
-        );
+        assert_eq!(stats.merge(&other), Err(MetricError::LevelMismatch { level: 1, levels: 2 }));
     }
 
     #[test]
     fn no_codes_give_zeros() {
         let level = CodebookStats::new(&[1024]).levels()[0];
-        assert_eq!(
-            (level.usage, level.perplexity, level.entropy_bits),
-            (0.0, 0.0, 0.0)
-        );
+        assert_eq!((level.usage, level.perplexity, level.entropy_bits), (0.0, 0.0, 0.0));
     }
 }

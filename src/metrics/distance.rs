@@ -15,15 +15,8 @@ pub const SAMPLE_RATE: u32 = 48_000;
 pub(super) const LENGTH_TOLERANCE: usize = SAMPLE_RATE as usize / 100;
 
 /// Windows (samples) and bands of the mel distance.
-const MEL_SCALES: [(usize, usize); 7] = [
-    (32, 5),
-    (64, 10),
-    (128, 20),
-    (256, 40),
-    (512, 80),
-    (1024, 160),
-    (2048, 320),
-];
+const MEL_SCALES: [(usize, usize); 7] =
+    [(32, 5), (64, 10), (128, 20), (256, 40), (512, 80), (1024, 160), (2048, 320)];
 /// Windows (samples) of the STFT distance; each is among `MEL_SCALES` too and shares its spectra.
 const STFT_SCALES: [usize; 2] = [2048, 512];
 /// Magnitudes below count as this much before the logarithm.
@@ -64,10 +57,7 @@ impl Meter {
             .iter()
             .map(|&(size, bands)| (Spectrum::new(size, &mut planner), MelBank::new(size, bands)))
             .collect();
-        Self {
-            mel,
-            fine: Spectrum::new(fine::WINDOW, &mut planner),
-        }
+        Self { mel, fine: Spectrum::new(fine::WINDOW, &mut planner) }
     }
 
     fn shared() -> &'static Self {
@@ -89,12 +79,7 @@ impl Meter {
         let (x, y) = pair(reference, decoded)?;
         let (mel, stft) = self.distances(&x, &y, true, true);
         let fine = fine::fine_structure(&self.fine, &x, &y);
-        Ok(Scores {
-            mel,
-            stft,
-            si_sdr: sdr::si_sdr(&x, &y),
-            fine,
-        })
+        Ok(Scores { mel, stft, si_sdr: sdr::si_sdr(&x, &y), fine })
     }
 
     /// The mel and the STFT distance, either only if wanted (0 if not).
@@ -109,18 +94,11 @@ impl Meter {
             spectrum.for_each_frame(x, y, |x, y| {
                 frames += 1;
                 if want_mel {
-                    mel_sum += bank
-                        .apply(x)
-                        .zip(bank.apply(y))
-                        .map(|(a, b)| decades(a, b))
-                        .sum::<f64>();
+                    mel_sum +=
+                        bank.apply(x).zip(bank.apply(y)).map(|(a, b)| decades(a, b)).sum::<f64>();
                 }
                 if want_stft {
-                    log_sum += x
-                        .iter()
-                        .zip(y)
-                        .map(|(&a, &b)| 2.0 * decades(a, b))
-                        .sum::<f64>();
+                    log_sum += x.iter().zip(y).map(|(&a, &b)| 2.0 * decades(a, b)).sum::<f64>();
                     linear_sum += x.iter().zip(y).map(|(a, b)| (a - b).abs()).sum::<f64>();
                 }
             });
@@ -156,10 +134,7 @@ fn pair<S: Copy + Into<f64>>(
             None => Ok(samples),
         }
     };
-    Ok((
-        checked("reference", reference)?,
-        checked("decoded audio", decoded)?,
-    ))
+    Ok((checked("reference", reference)?, checked("decoded audio", decoded)?))
 }
 
 /// The multi-scale log-mel distance: mean absolute difference of log10 mel magnitudes, summed over
@@ -236,10 +211,7 @@ mod tests {
         let tone = vec![0.5f32; 2000];
         assert_eq!(
             mel_distance(&tone, &tone[..1000]),
-            Err(MetricError::LengthsDiffer {
-                reference: 2000,
-                decoded: 1000
-            })
+            Err(MetricError::LengthsDiffer { reference: 2000, decoded: 1000 })
         );
         assert!(si_sdr(&tone, &tone[..1600]).is_ok());
         assert_eq!(stft_distance::<f32>(&[], &[]), Err(MetricError::Empty));
@@ -247,10 +219,7 @@ mod tests {
         broken[7] = f32::NAN;
         assert_eq!(
             fine_structure(&tone, &broken),
-            Err(MetricError::NotFinite {
-                signal: "decoded audio",
-                index: 7
-            })
+            Err(MetricError::NotFinite { signal: "decoded audio", index: 7 })
         );
     }
 

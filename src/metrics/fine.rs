@@ -26,9 +26,7 @@ pub(super) fn fine_structure(spectrum: &Spectrum, x: &[f64], y: &[f64]) -> f64 {
     let (sum, weights) = frames
         .iter()
         .filter(|(weight, _)| *weight > threshold)
-        .fold((0.0, 0.0), |(sum, weights), (weight, r)| {
-            (sum + weight * r, weights + weight)
-        });
+        .fold((0.0, 0.0), |(sum, weights), (weight, r)| (sum + weight * r, weights + weight));
     sum / (weights + 1e-12)
 }
 
@@ -44,10 +42,7 @@ struct Detail {
 
 impl Detail {
     fn new() -> Self {
-        Self {
-            log: vec![0.0; TOP],
-            detail: vec![0.0; TOP],
-        }
+        Self { log: vec![0.0; TOP], detail: vec![0.0; TOP] }
     }
 
     /// The log spectrum of `magnitudes` (`TOP` of them) less its running mean, and without offset.

@@ -27,10 +27,7 @@ impl MelBank {
                 };
                 // A narrow band may lie between two bins and have no weights at all.
                 let first = (0..=size / 2).find(|&bin| weight(bin) > 0.0).unwrap_or(0);
-                let weights = (first..=size / 2)
-                    .map(weight)
-                    .take_while(|&w| w > 0.0)
-                    .collect();
+                let weights = (first..=size / 2).map(weight).take_while(|&w| w > 0.0).collect();
                 (first, weights)
             })
             .collect();
@@ -45,11 +42,7 @@ impl MelBank {
     /// The energy of each band of the magnitudes, low to high.
     pub(super) fn apply<'a>(&'a self, magnitudes: &'a [f64]) -> impl Iterator<Item = f64> + 'a {
         self.bands.iter().map(|(first, weights)| {
-            magnitudes[*first..]
-                .iter()
-                .zip(weights)
-                .map(|(m, w)| m * w)
-                .sum()
+            magnitudes[*first..].iter().zip(weights).map(|(m, w)| m * w).sum()
         })
     }
 }

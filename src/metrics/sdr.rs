@@ -25,11 +25,7 @@ mod tests {
         // x and the error are orthogonal, the error 20 dB below.
         let x = [1.0, -1.0, 1.0, -1.0];
         let error = [0.1, 0.1, -0.1, -0.1];
-        let y: Vec<f64> = x
-            .iter()
-            .zip(error)
-            .map(|(a, e)| 0.5 * (a + e) + 0.25)
-            .collect();
+        let y: Vec<f64> = x.iter().zip(error).map(|(a, e)| 0.5 * (a + e) + 0.25).collect();
         assert!((si_sdr(&x, &y) - 20.0).abs() < 1e-6);
     }
 }

@@ -19,14 +19,8 @@ impl Spectrum {
     /// Plans windows of `size` samples; `size` is even and at least 4.
     pub(super) fn new(size: usize, planner: &mut FftPlanner<f64>) -> Self {
         // The periodic Hann window, as scipy.signal.get_window("hann", size) gives it.
-        let window = (0..size)
-            .map(|i| 0.5 - 0.5 * (TAU * i as f64 / size as f64).cos())
-            .collect();
-        Self {
-            size,
-            window,
-            fft: planner.plan_fft_forward(size),
-        }
+        let window = (0..size).map(|i| 0.5 - 0.5 * (TAU * i as f64 / size as f64).cos()).collect();
+        Self { size, window, fft: planner.plan_fft_forward(size) }
     }
 
     /// Samples in a window.
@@ -108,9 +102,7 @@ mod tests {
     fn both_spectra_come_out_of_one_transform() {
         let spectrum = Spectrum::new(64, &mut FftPlanner::new());
         let tone = |bin: f64, level: f64| -> Vec<f64> {
-            (0..256)
-                .map(|n| level * (TAU * bin * n as f64 / 64.0).sin())
-                .collect()
+            (0..256).map(|n| level * (TAU * bin * n as f64 / 64.0).sin()).collect()
         };
         let mut frames = 0;
         spectrum.for_each_frame(&tone(5.0, 1.0), &tone(12.0, 1e-6), |x, y| {

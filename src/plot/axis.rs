@@ -7,20 +7,12 @@ pub(super) fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
         return vec![low];
     }
     let power = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0]
-        .into_iter()
-        .map(|m| m * power)
-        .find(|&s| s >= rough * 0.999);
+    let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * power).find(|&s| s >= rough * 0.999);
     let step = step.unwrap_or(10.0 * power);
     let slack = step * 1e-6;
-    let (first, last) = (
-        ((low - slack) / step).ceil(),
-        ((high + slack) / step).floor(),
-    );
+    let (first, last) = (((low - slack) / step).ceil(), ((high + slack) / step).floor());
     // Adding steps up would add their rounding up as well.
-    (0..=(last - first).max(0.0) as usize)
-        .map(|i| (first + i as f64) * step)
-        .collect()
+    (0..=(last - first).max(0.0) as usize).map(|i| (first + i as f64) * step).collect()
 }
 
 /// Ticks for a logarithmic axis within `low..=high`, both above 0: powers of ten, with 2 and 5 times
@@ -61,10 +53,7 @@ mod tests {
 
     #[test]
     fn ticks_are_round() {
-        assert_eq!(
-            ticks(0.0, 1.0, 5),
-            [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]
-        );
+        assert_eq!(ticks(0.0, 1.0, 5), [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]);
         assert_eq!(ticks(0.0, 10.0, 6), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
         assert_eq!(ticks(-87.0, -12.0, 4), [-80.0, -60.0, -40.0, -20.0]);
         assert_eq!(ticks(3.0, 3.0, 4), [3.0]);
@@ -73,23 +62,8 @@ mod tests {
 
     #[test]
     fn labels_are_short() {
-        let labels = [
-            0.0,
-            0.6000000000000001,
-            0.25,
-            40.0,
-            12_000.0,
-            1.5e6,
-            1e-5,
-            -20.0,
-            1000.0,
-        ];
+        let labels = [0.0, 0.6000000000000001, 0.25, 40.0, 12_000.0, 1.5e6, 1e-5, -20.0, 1000.0];
         let labels: Vec<String> = labels.into_iter().map(label).collect();
-        assert_eq!(
-            labels,
-            [
-                "0", "0.6", "0.25", "40", "12k", "1.5M", "1e-5", "-20", "1000"
-            ]
-        );
+        assert_eq!(labels, ["0", "0.6", "0.25", "40", "12k", "1.5M", "1e-5", "-20", "1000"]);
     }
 }

@@ -47,11 +47,7 @@ impl Font {
 impl Canvas {
     /// A canvas of `width` x `height` pixels in one colour.
     pub fn new(width: usize, height: usize, colour: Rgb) -> Self {
-        Self {
-            width,
-            height,
-            pixels: vec![colour; width * height],
-        }
+        Self { width, height, pixels: vec![colour; width * height] }
     }
 
     /// Width in pixels.
@@ -158,9 +154,7 @@ impl Canvas {
             let lit = |x: i32, y: i32| {
                 (0..8).contains(&x) && (0..8).contains(&y) && glyph[y as usize] >> x & 1 == 1
             };
-            let start = i32::try_from(i)
-                .unwrap_or(i32::MAX)
-                .saturating_mul(font.cell());
+            let start = i32::try_from(i).unwrap_or(i32::MAX).saturating_mul(font.cell());
             for y in 0..font.cell() {
                 for x in 0..font.cell() {
                     let alpha = match font {
@@ -197,10 +191,8 @@ impl Canvas {
     /// [`PlotError::Write`] with the path, or [`PlotError::Encode`].
     pub fn save(&self, path: &Path) -> Result<(), PlotError> {
         let bytes = self.encode()?;
-        write_atomically(path, &bytes).map_err(|source| PlotError::Write {
-            path: path.to_path_buf(),
-            source,
-        })
+        write_atomically(path, &bytes)
+            .map_err(|source| PlotError::Write { path: path.to_path_buf(), source })
     }
 
     fn index(&self, x: i32, y: i32) -> Option<usize> {
@@ -219,10 +211,7 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()>
     // Temporary files are for their owner alone by default; this one stays, so the umask decides.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder
-        .prefix(".tessera-")
-        .suffix(".part")
-        .tempfile_in(folder)?;
+    let mut file = builder.prefix(".tessera-").suffix(".part").tempfile_in(folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
@@ -231,11 +220,8 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()>
 
 /// Rows of the character from the top; bit 0 is the leftmost dot.
 fn glyph(character: char) -> [u8; 8] {
-    let dash = if matches!(character, '\u{2013}' | '\u{2014}' | '\u{2212}') {
-        '-'
-    } else {
-        character
-    };
+    let dash =
+        if matches!(character, '\u{2013}' | '\u{2014}' | '\u{2212}') { '-' } else { character };
     BASIC_FONTS
         .get(dash)
         .or_else(|| LATIN_FONTS.get(dash))
@@ -253,22 +239,14 @@ fn smoothed(lit: impl Fn(i32, i32) -> bool, x: i32, y: i32) -> f32 {
     }
     let (side_x, side_y) = (x % 2 * 2 - 1, y % 2 * 2 - 1);
     let beside = lit(cell_x + side_x, cell_y) && lit(cell_x, cell_y + side_y);
-    if beside && !lit(cell_x + side_x, cell_y + side_y) {
-        0.5
-    } else {
-        0.0
-    }
+    if beside && !lit(cell_x + side_x, cell_y + side_y) { 0.5 } else { 0.0 }
 }
 
 /// Distance of `p` from the segment `a`-`b`.
 fn distance(p: (f64, f64), a: (f64, f64), b: (f64, f64)) -> f64 {
     let (dx, dy) = (b.0 - a.0, b.1 - a.1);
     let length = dx * dx + dy * dy;
-    let along = if length > 0.0 {
-        ((p.0 - a.0) * dx + (p.1 - a.1) * dy) / length
-    } else {
-        0.0
-    };
+    let along = if length > 0.0 { ((p.0 - a.0) * dx + (p.1 - a.1) * dy) / length } else { 0.0 };
     let along = along.clamp(0.0, 1.0);
     (p.0 - a.0 - along * dx).hypot(p.1 - a.1 - along * dy)
 }
@@ -286,9 +264,7 @@ mod tests {
         canvas.fill(-2, 1, 4, 100, [1, 2, 3]);
         canvas.set(9, 9, BLACK); // beyond the edge: nothing happens
         let bytes = canvas.encode().unwrap();
-        let mut reader = png::Decoder::new(std::io::Cursor::new(bytes))
-            .read_info()
-            .unwrap();
+        let mut reader = png::Decoder::new(std::io::Cursor::new(bytes)).read_info().unwrap();
         let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
         let info = reader.next_frame(&mut pixels).unwrap();
         assert_eq!((info.width, info.height), (5, 3));
@@ -321,9 +297,7 @@ mod tests {
 
     #[test]
     fn saving_into_a_missing_folder_names_the_file() {
-        let error = Canvas::new(1, 1, WHITE)
-            .save(Path::new("/nowhere/at/all.png"))
-            .unwrap_err();
+        let error = Canvas::new(1, 1, WHITE).save(Path::new("/nowhere/at/all.png")).unwrap_err();
         assert!(error.to_string().contains("/nowhere/at/all.png"), "{error}");
     }
 }

@@ -62,17 +62,8 @@ impl LineChart {
     pub fn draw(&self, width: usize, height: usize) -> Canvas {
         let (width, height) = (width.max(240), height.max(160));
         let mut canvas = Canvas::new(width, height, PAPER);
-        let longest = self
-            .series
-            .iter()
-            .map(|s| s.name.chars().count().min(28))
-            .max()
-            .unwrap_or(0);
-        let legend = if longest > 0 {
-            longest as i32 * Font::Small.cell() + 34
-        } else {
-            0
-        };
+        let longest = self.series.iter().map(|s| s.name.chars().count().min(28)).max().unwrap_or(0);
+        let legend = if longest > 0 { longest as i32 * Font::Small.cell() + 34 } else { 0 };
         let legend = legend.min(width as i32 / 3);
         let area = Area {
             x: LEFT,
@@ -102,13 +93,7 @@ impl LineChart {
             }
         }
         // Lines that leave the area are covered by the margins: draw those again.
-        canvas.outline(
-            area.x - 1,
-            area.y - 1,
-            area.width + 2,
-            area.height + 2,
-            SOFT_INK,
-        );
+        canvas.outline(area.x - 1, area.y - 1, area.width + 2, area.height + 2, SOFT_INK);
         let x = area.x + area.width + 14;
         for ((i, series), colour) in self.series.iter().enumerate().zip(LINES.iter().cycle()) {
             let y = area.y + 8 + 16 * i as i32;
@@ -122,9 +107,7 @@ impl LineChart {
     fn scale(&self) -> Option<Scale> {
         let shown = || {
             let points = self.series.iter().flat_map(|s| &s.points);
-            points
-                .map(|&(x, y)| (x, self.place(y)))
-                .filter(|p| p.0.is_finite() && p.1.is_finite())
+            points.map(|&(x, y)| (x, self.place(y))).filter(|p| p.0.is_finite() && p.1.is_finite())
         };
         let ends = |values: &mut dyn Iterator<Item = f64>| {
             values.fold(None, |ends: Option<(f64, f64)>, v| match ends {
@@ -143,16 +126,9 @@ impl LineChart {
         };
         // A single value gets an axis around it.
         let widen = |low: f64, high: f64| {
-            if high > low {
-                (low, high)
-            } else {
-                (low - 0.5, low + 0.5)
-            }
+            if high > low { (low, high) } else { (low - 0.5, low + 0.5) }
         };
-        Some(Scale {
-            x: widen(left, right),
-            y: widen(low, high),
-        })
+        Some(Scale { x: widen(left, right), y: widen(low, high) })
     }
 
     /// A value in the units of the vertical axis.
@@ -181,13 +157,7 @@ impl LineChart {
             let y = area.point(scale, (scale.x.0, self.place(mark))).1 as i32;
             canvas.fill(area.x, y, area.width, 1, GRID);
             let text = label(mark);
-            canvas.text(
-                area.x - 8 - Font::Small.width(&text),
-                y - 3,
-                &text,
-                Font::Small,
-                INK,
-            );
+            canvas.text(area.x - 8 - Font::Small.width(&text), y - 3, &text, Font::Small, INK);
         }
     }
 
@@ -200,20 +170,12 @@ impl LineChart {
         colour: Rgb,
     ) {
         let on_canvas = |points: &[(f64, f64)]| -> Vec<(f64, f64)> {
-            points
-                .iter()
-                .map(|&(x, y)| area.point(scale, (x, self.place(y))))
-                .collect()
+            points.iter().map(|&(x, y)| area.point(scale, (x, self.place(y)))).collect()
         };
         let raw = on_canvas(&series.points);
         if self.smooth && series.points.len() >= SMOOTH_FROM {
             canvas.polyline(&raw, 1.0, colour, 0.25);
-            canvas.polyline(
-                &on_canvas(&moving_average(&series.points)),
-                2.0,
-                colour,
-                1.0,
-            );
+            canvas.polyline(&on_canvas(&moving_average(&series.points)), 2.0, colour, 1.0);
         } else {
             canvas.polyline(&raw, 2.0, colour, 1.0);
         }
@@ -226,10 +188,7 @@ fn moving_average(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let mean = |i: usize| {
         // The same reach on both sides, so that the ends do not lag behind.
         let reach = half.min(i).min(points.len() - 1 - i);
-        let around = points[i - reach..=i + reach]
-            .iter()
-            .map(|p| p.1)
-            .filter(|y| y.is_finite());
+        let around = points[i - reach..=i + reach].iter().map(|p| p.1).filter(|y| y.is_finite());
         let (sum, count) = around.fold((0.0, 0), |(sum, count), y| (sum + y, count + 1));
         sum / f64::from(count)
     };
@@ -268,13 +227,7 @@ mod tests {
     use super::*;
 
     fn chart(points: Vec<(f64, f64)>) -> LineChart {
-        LineChart {
-            series: vec![Series {
-                name: "a".into(),
-                points,
-            }],
-            ..LineChart::default()
-        }
+        LineChart { series: vec![Series { name: "a".into(), points }], ..LineChart::default() }
     }
 
     /// Whether the first line's colour shows in a column.
@@ -286,31 +239,16 @@ mod tests {
     fn a_line_spans_the_area_and_gaps_stay_open() {
         let canvas = chart(vec![(0.0, 1.0), (10.0, 1.0)]).draw(400, 200);
         assert!((LEFT + 2..300).all(|x| drawn_in(&canvas, x)));
-        let gap = vec![
-            (0.0, 1.0),
-            (1.0, 2.0),
-            (5.0, f64::NAN),
-            (9.0, 2.0),
-            (10.0, 1.0),
-        ];
+        let gap = vec![(0.0, 1.0), (1.0, 2.0), (5.0, f64::NAN), (9.0, 2.0), (10.0, 1.0)];
         let canvas = chart(gap).draw(400, 200);
         assert!(!drawn_in(&canvas, 200));
     }
 
     #[test]
     fn nothing_to_show_is_not_an_error() {
-        for points in [
-            vec![],
-            vec![(0.0, f64::NAN)],
-            vec![(5.0, 3.0)],
-            vec![(0.0, -1.0)],
-        ] {
+        for points in [vec![], vec![(0.0, f64::NAN)], vec![(5.0, 3.0)], vec![(0.0, -1.0)]] {
             for log_y in [false, true] {
-                LineChart {
-                    log_y,
-                    ..chart(points.clone())
-                }
-                .draw(10, 10);
+                LineChart { log_y, ..chart(points.clone()) }.draw(10, 10);
             }
         }
     }
@@ -320,10 +258,7 @@ mod tests {
         let mut points: Vec<(f64, f64)> = (0..300).map(|i| (f64::from(i), f64::from(i))).collect();
         points[150].1 = f64::NAN;
         let smooth = moving_average(&points);
-        assert_eq!(
-            (smooth[0].1, smooth[299].1, smooth[40].1),
-            (0.0, 299.0, 40.0)
-        );
+        assert_eq!((smooth[0].1, smooth[299].1, smooth[40].1), (0.0, 299.0, 40.0));
         assert!(smooth[150].1.is_nan() && (smooth[149].1 - 149.0).abs() < 1.0);
     }
 }

@@ -42,11 +42,7 @@ const MAGMA: [Rgb; 10] = [
 /// ```
 pub fn magma(value: f32) -> Rgb {
     let last = MAGMA.len() - 1;
-    let place = if value.is_nan() {
-        0.0
-    } else {
-        value.clamp(0.0, 1.0) * last as f32
-    };
+    let place = if value.is_nan() { 0.0 } else { value.clamp(0.0, 1.0) * last as f32 };
     let below = (place as usize).min(last - 1);
     blend(MAGMA[below], MAGMA[below + 1], place - below as f32)
 }
@@ -54,9 +50,5 @@ pub fn magma(value: f32) -> Rgb {
 /// `under` with `over` laid on it; `alpha` 0 shows `under` alone, 1 `over` alone.
 pub(super) fn blend(under: Rgb, over: Rgb, alpha: f32) -> Rgb {
     let mix = |a: u8, b: u8| (f32::from(a) + (f32::from(b) - f32::from(a)) * alpha).round() as u8;
-    [
-        mix(under[0], over[0]),
-        mix(under[1], over[1]),
-        mix(under[2], over[2]),
-    ]
+    [mix(under[0], over[0]), mix(under[1], over[1]), mix(under[2], over[2])]
 }

@@ -66,9 +66,7 @@ impl Spectrogram {
     ) -> Self {
         let mut levels = vec![SILENCE_DB; width * height];
         let rate = f64::from(rate.max(1));
-        let size = ((WINDOW as f64 * rate / 48_000.0) as usize)
-            .next_power_of_two()
-            .max(64);
+        let size = ((WINDOW as f64 * rate / 48_000.0) as usize).next_power_of_two().max(64);
         let fft = FftPlanner::<f32>::new().plan_fft_forward(size * PADDING);
         let window: Vec<f32> = (0..size)
             .map(|i| 0.5 - 0.5 * (std::f32::consts::TAU * (i as f32 + 0.5) / size as f32).cos())
@@ -76,9 +74,8 @@ impl Spectrogram {
         // A sine of full scale comes out as 0 dB.
         let scale = 2.0 / window.iter().sum::<f32>();
         let hertz_per_bin = rate / (size * PADDING) as f64;
-        let rows: Vec<Row> = (0..height)
-            .map(|row| Row::new(row, height, top_hz, hertz_per_bin))
-            .collect();
+        let rows: Vec<Row> =
+            (0..height).map(|row| Row::new(row, height, top_hz, hertz_per_bin)).collect();
         let bins = size * PADDING / 2 + 1;
         let mut buffer = vec![Complex::default(); size * PADDING];
         let mut scratch = vec![Complex::default(); fft.get_inplace_scratch_len()];
@@ -98,11 +95,7 @@ impl Spectrogram {
                 for (i, (slot, w)) in buffer.iter_mut().zip(&window).enumerate() {
                     let at = usize::try_from(start + i as isize).ok();
                     let sample = at.and_then(|at| samples.get(at)).copied().unwrap_or(0.0);
-                    slot.re = if sample.is_finite() {
-                        sample * w * scale
-                    } else {
-                        0.0
-                    };
+                    slot.re = if sample.is_finite() { sample * w * scale } else { 0.0 };
                 }
                 fft.process_with_scratch(&mut buffer, &mut scratch);
                 for (loudest, bin) in loudest.iter_mut().zip(&buffer) {
@@ -114,11 +107,7 @@ impl Spectrogram {
                 levels[row * width + column] = (10.0 * power.log10()).max(SILENCE_DB);
             }
         }
-        Self {
-            width,
-            height,
-            levels,
-        }
+        Self { width, height, levels }
     }
 
     /// The highest level in dB.
@@ -186,9 +175,7 @@ fn hertz(mel: f64) -> f64 {
 /// [`PlotError::Empty`] without panels or samples, [`PlotError::NoRate`] for a rate of 0.
 pub fn draw_spectrograms(panels: &[Panel<'_>]) -> Result<Canvas, PlotError> {
     if let Some(panel) = panels.iter().find(|panel| panel.rate == 0) {
-        return Err(PlotError::NoRate {
-            title: panel.title.to_owned(),
-        });
+        return Err(PlotError::NoRate { title: panel.title.to_owned() });
     }
     let length = |panel: &Panel<'_>| panel.samples.len() as f64 / f64::from(panel.rate);
     let seconds = panels.iter().map(length).fold(0.0, f64::max);
@@ -202,15 +189,8 @@ pub fn draw_spectrograms(panels: &[Panel<'_>]) -> Result<Canvas, PlotError> {
         .map(|p| Spectrogram::new(p.samples, p.rate, (WIDTH, HEIGHT), seconds, top_hz))
         .collect();
     // Rounded up, so that the bar ends on a round number; silence alone stays black.
-    let peak = drawn
-        .iter()
-        .map(Spectrogram::peak)
-        .fold(SILENCE_DB, f32::max);
-    let top_db = if peak > -120.0 {
-        (peak / 10.0).ceil() * 10.0
-    } else {
-        0.0
-    };
+    let peak = drawn.iter().map(Spectrogram::peak).fold(SILENCE_DB, f32::max);
+    let top_db = if peak > -120.0 { (peak / 10.0).ceil() * 10.0 } else { 0.0 };
 
     let columns = if panels.len() > 3 { 2 } else { 1 };
     let (wide, high) = (LEFT + WIDTH + RIGHT, TOP + HEIGHT + BOTTOM);
@@ -238,25 +218,13 @@ fn frame(canvas: &mut Canvas, x: i32, y: i32, title: &str, seconds: f64, top_hz:
     }
     centred(canvas, x + width / 2, y + height + 22, "time (s)", SOFT_INK);
 
-    let marks = [
-        0.0, 250.0, 500.0, 1e3, 2e3, 3e3, 4e3, 6e3, 8e3, 12e3, 16e3, 20e3, 24e3,
-    ];
+    let marks = [0.0, 250.0, 500.0, 1e3, 2e3, 3e3, 4e3, 6e3, 8e3, 12e3, 16e3, 20e3, 24e3];
     for mark in marks.into_iter().filter(|&mark| mark <= top_hz) {
         let up = mel(mark) / mel(top_hz) * f64::from(height - 1);
         let at = y + height - 1 - up.round() as i32;
         canvas.fill(x - 5, at, 4, 1, SOFT_INK);
-        let text = if mark < 1e3 {
-            label(mark)
-        } else {
-            format!("{}k", label(mark / 1e3))
-        };
-        canvas.text(
-            x - 8 - Font::Small.width(&text),
-            at - 3,
-            &text,
-            Font::Small,
-            INK,
-        );
+        let text = if mark < 1e3 { label(mark) } else { format!("{}k", label(mark / 1e3)) };
+        canvas.text(x - 8 - Font::Small.width(&text), at - 3, &text, Font::Small, INK);
     }
     let name = "frequency (Hz)";
     let from = y + height / 2 + Font::Small.width(name) / 2;
@@ -267,13 +235,7 @@ fn frame(canvas: &mut Canvas, x: i32, y: i32, title: &str, seconds: f64, top_hz:
 fn level_bar(canvas: &mut Canvas, x: i32, y: i32, top_db: f32) {
     let height = HEIGHT as i32;
     for row in 0..height {
-        canvas.fill(
-            x,
-            y + row,
-            14,
-            1,
-            magma(1.0 - row as f32 / (height - 1) as f32),
-        );
+        canvas.fill(x, y + row, 14, 1, magma(1.0 - row as f32 / (height - 1) as f32));
     }
     canvas.outline(x - 1, y - 1, 16, height + 2, SOFT_INK);
     for below in (0..=RANGE_DB as i32).step_by(10) {
@@ -286,13 +248,7 @@ fn level_bar(canvas: &mut Canvas, x: i32, y: i32, top_db: f32) {
 }
 
 fn centred(canvas: &mut Canvas, x: i32, y: i32, text: &str, colour: Rgb) {
-    canvas.text(
-        x - Font::Small.width(text) / 2,
-        y,
-        text,
-        Font::Small,
-        colour,
-    );
+    canvas.text(x - Font::Small.width(text) / 2, y, text, Font::Small, colour);
 }
 
 /// The text, or as much of it as `characters` allow and an ellipsis.
@@ -310,17 +266,13 @@ mod tests {
 
     fn tone(hz: f32, rate: u32) -> Vec<f32> {
         let step = std::f32::consts::TAU * hz / rate as f32;
-        (0..rate as usize / 2)
-            .map(|n| (n as f32 * step).sin())
-            .collect()
+        (0..rate as usize / 2).map(|n| (n as f32 * step).sin()).collect()
     }
 
     /// The row of the highest level in a column.
     fn loudest_row(s: &Spectrogram, column: usize) -> usize {
         let level = |row: usize| s.levels[row * s.width + column];
-        (0..s.height)
-            .max_by(|&a, &b| level(a).total_cmp(&level(b)))
-            .unwrap()
+        (0..s.height).max_by(|&a, &b| level(a).total_cmp(&level(b))).unwrap()
     }
 
     #[test]
@@ -328,10 +280,7 @@ mod tests {
         for rate in [8_000, 16_000, 44_100, 48_000, 96_000] {
             let s = Spectrogram::new(&tone(1000.0, rate), rate, (50, 400), 0.5, 24_000.0);
             let expected = 400.0 * (1.0 - mel(1000.0) / mel(24_000.0));
-            assert!(
-                (loudest_row(&s, 25) as f64 - expected).abs() < 2.0,
-                "{rate} Hz"
-            );
+            assert!((loudest_row(&s, 25) as f64 - expected).abs() < 2.0, "{rate} Hz");
             assert!(s.peak().abs() < 0.5, "{rate} Hz: {} dB", s.peak());
         }
     }
@@ -354,26 +303,15 @@ mod tests {
     #[test]
     fn panels_are_arranged_and_odd_input_is_refused() {
         let samples = tone(440.0, 48_000);
-        let panel = Panel {
-            title: "a title",
-            samples: &samples,
-            rate: 48_000,
-        };
+        let panel = Panel { title: "a title", samples: &samples, rate: 48_000 };
         let one = draw_spectrograms(&[panel]).unwrap();
         assert_eq!((one.width(), one.height()), (1036, 476));
         let five = draw_spectrograms(&[panel; 5]).unwrap();
         assert_eq!((five.width(), five.height()), (2 * 1036, 3 * 476));
         assert!(matches!(draw_spectrograms(&[]), Err(PlotError::Empty)));
         let no_rate = Panel { rate: 0, ..panel };
-        assert!(matches!(
-            draw_spectrograms(&[no_rate]),
-            Err(PlotError::NoRate { .. })
-        ));
+        assert!(matches!(draw_spectrograms(&[no_rate]), Err(PlotError::NoRate { .. })));
         let not_finite = [f32::NAN; 100];
-        draw_spectrograms(&[Panel {
-            samples: &not_finite,
-            ..panel
-        }])
-        .unwrap();
+        draw_spectrograms(&[Panel { samples: &not_finite, ..panel }]).unwrap();
     }
 }

@@ -13,12 +13,7 @@ pub(super) enum Event<'a> {
     /// Values by tag.
     Scalars(&'a [(&'a str, f64)]),
     /// A picture.
-    Image {
-        tag: &'a str,
-        png: &'a [u8],
-        width: u32,
-        height: u32,
-    },
+    Image { tag: &'a str, png: &'a [u8], width: u32, height: u32 },
 }
 
 impl Event<'_> {
@@ -44,12 +39,7 @@ impl Event<'_> {
                 }
                 event.bytes(5, &summary.0);
             }
-            Self::Image {
-                tag,
-                png,
-                width,
-                height,
-            } => {
+            Self::Image { tag, png, width, height } => {
                 let mut image = Message::default();
                 image.varint(1, u64::from(*height));
                 image.varint(2, u64::from(*width));
@@ -80,9 +70,7 @@ pub(super) fn record(data: &[u8]) -> Vec<u8> {
 
 /// CRC-32C, rotated and offset so that data holding its own checksum does not weaken it.
 fn masked_crc(data: &[u8]) -> u32 {
-    crc32c::crc32c(data)
-        .rotate_right(15)
-        .wrapping_add(0xa282_ead8)
+    crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
 /// A protobuf message under construction. Field numbers here are below 16, so that a key is one byte.
@@ -145,9 +133,7 @@ pub(super) mod tests {
 
     impl<'a> Value<'a> {
         fn number(&self) -> u64 {
-            let Self::Number(n) = self else {
-                panic!("not a number")
-            };
+            let Self::Number(n) = self else { panic!("not a number") };
             *n
         }
 
@@ -156,9 +142,7 @@ pub(super) mod tests {
         }
 
         fn slice(&self) -> &'a [u8] {
-            let Self::Bytes(bytes) = self else {
-                panic!("not bytes")
-            };
+            let Self::Bytes(bytes) = self else { panic!("not bytes") };
             bytes
         }
 
@@ -230,10 +214,7 @@ pub(super) mod tests {
         while !data.is_empty() {
             let length = take(&mut data, 8);
             assert_eq!(take(&mut data, 4), masked_crc(length).to_le_bytes());
-            let event = take(
-                &mut data,
-                u64::from_le_bytes(length.try_into().unwrap()) as usize,
-            );
+            let event = take(&mut data, u64::from_le_bytes(length.try_into().unwrap()) as usize);
             assert_eq!(take(&mut data, 4), masked_crc(event).to_le_bytes());
             let mut text = String::new();
             for (field, value) in fields(event) {
@@ -241,10 +222,7 @@ pub(super) mod tests {
                     1 => assert!(f64::from_bits(value.number()) > 1.6e9),
                     2 => text += &format!("step {}", value.number()),
                     3 => text += &format!(" version {}", value.text()),
-                    5 => value
-                        .fields()
-                        .iter()
-                        .for_each(|(_, v)| text += &summary_value(v)),
+                    5 => value.fields().iter().for_each(|(_, v)| text += &summary_value(v)),
                     7 => text += " session start",
                     other => panic!("field {other} of Event"),
                 }

@@ -89,11 +89,7 @@ pub enum LogError {
 
 impl LogError {
     fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Self + 'a {
-        move |source| Self::Io {
-            action,
-            path: path.to_path_buf(),
-            source,
-        }
+        move |source| Self::Io { action, path: path.to_path_buf(), source }
     }
 }
 
@@ -168,15 +164,7 @@ impl RunLog {
         width: u32,
         height: u32,
     ) -> Result<(), LogError> {
-        self.event(
-            step,
-            &Event::Image {
-                tag,
-                png,
-                width,
-                height,
-            },
-        )
+        self.event(step, &Event::Image { tag, png, width, height })
     }
 
     /// Brings everything onto the disk. Call it *before* a checkpoint is written: a run that resumes
@@ -205,11 +193,7 @@ impl RunLog {
         let columns = self.table.read()?;
         let chart = |word: &str| LineChart {
             x_title: "step".into(),
-            series: columns
-                .iter()
-                .filter(|series| has_word(&series.name, word))
-                .cloned()
-                .collect(),
+            series: columns.iter().filter(|series| has_word(&series.name, word)).cloned().collect(),
             ..LineChart::default()
         };
         let loss = LineChart {
@@ -234,22 +218,15 @@ impl RunLog {
     }
 
     fn event(&mut self, step: u64, event: &Event<'_>) -> Result<(), LogError> {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let record = event::record(&event.encode(now.as_secs_f64(), step));
-        self.events
-            .write_all(&record)
-            .map_err(LogError::io("write", &self.events_path))
+        self.events.write_all(&record).map_err(LogError::io("write", &self.events_path))
     }
 }
 
 /// A new event file whose name sorts after the older ones': TensorBoard reads them in that order.
 fn create_events(folder: &Path) -> Result<(PathBuf, File), LogError> {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let mut number = 0u32;
     loop {
         let path = folder.join(format!("events.out.tfevents.{now:010}.tessera.{number:04}"));
@@ -263,8 +240,7 @@ fn create_events(folder: &Path) -> Result<(PathBuf, File), LogError> {
 }
 
 fn has_word(name: &str, word: &str) -> bool {
-    name.split(|c: char| !c.is_alphanumeric())
-        .any(|part| part == word)
+    name.split(|c: char| !c.is_alphanumeric()).any(|part| part == word)
 }
 
 /// A column as points (step, value), without its empty cells.
@@ -308,10 +284,7 @@ mod tests {
     fn a_new_run_does_not_overwrite_another() {
         let folder = tempfile::tempdir().unwrap();
         row(&mut RunLog::open(folder.path(), None).unwrap(), 1);
-        assert!(matches!(
-            RunLog::open(folder.path(), None),
-            Err(LogError::Exists { .. })
-        ));
+        assert!(matches!(RunLog::open(folder.path(), None), Err(LogError::Exists { .. })));
     }
 
     #[test]
@@ -319,8 +292,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut log = RunLog::open(folder.path(), None).unwrap();
         log.plot_curves().unwrap(); // nothing yet
-        log.scalars(1, &[("train_loss", 1.0), ("lossless", 1.0)])
-            .unwrap();
+        log.scalars(1, &[("train_loss", 1.0), ("lossless", 1.0)]).unwrap();
         log.plot_curves().unwrap();
         assert!(folder.path().join("loss.png").exists());
         assert!(!folder.path().join("usage.png").exists());
@@ -330,10 +302,8 @@ mod tests {
     fn the_event_file_reads_back() {
         let folder = tempfile::tempdir().unwrap();
         let mut log = RunLog::open(folder.path(), Some(0)).unwrap();
-        log.scalars(7, &[("loss/mel", 1.5), ("usage/0", 0.25)])
-            .unwrap();
-        log.image(300, "dev/spectrogram", b"not really a PNG", 900, 400)
-            .unwrap();
+        log.scalars(7, &[("loss/mel", 1.5), ("usage/0", 0.25)]).unwrap();
+        log.image(300, "dev/spectrogram", b"not really a PNG", 900, 400).unwrap();
         log.flush().unwrap();
         let bytes = fs::read(&log.events_path).unwrap();
         let events = event::tests::parse(&bytes);

@@ -40,16 +40,10 @@ impl Table {
             }
         };
         let file = options.open(path).map_err(|e| match e.kind() {
-            ErrorKind::AlreadyExists => LogError::Exists {
-                path: path.to_path_buf(),
-            },
+            ErrorKind::AlreadyExists => LogError::Exists { path: path.to_path_buf() },
             _ => LogError::io("open", path)(e),
         })?;
-        Ok(Self {
-            path: path.to_path_buf(),
-            file: BufWriter::new(file),
-            columns,
-        })
+        Ok(Self { path: path.to_path_buf(), file: BufWriter::new(file), columns })
     }
 
     /// Writes the header, or checks that the one there has these columns.
@@ -60,9 +54,7 @@ impl Table {
                 || column.contains(|c: char| c == ',' || c == '"' || c.is_control())
                 || columns[..i].contains(&column);
             if bad {
-                return Err(LogError::BadColumn {
-                    column: column.to_owned(),
-                });
+                return Err(LogError::BadColumn { column: column.to_owned() });
             }
         }
         if self.columns.is_empty() {
@@ -74,10 +66,7 @@ impl Table {
             self.columns = columns.iter().map(|&c| c.to_owned()).collect();
             return Ok(());
         }
-        match columns
-            .iter()
-            .find(|&&c| !self.columns.iter().any(|known| known == c))
-        {
+        match columns.iter().find(|&&c| !self.columns.iter().any(|known| known == c)) {
             Some(&column) => Err(LogError::UnknownColumn {
                 path: self.path.clone(),
                 column: column.to_owned(),
@@ -114,19 +103,13 @@ impl Table {
     /// Brings what was appended onto the disk.
     pub(super) fn flush(&mut self) -> Result<(), LogError> {
         self.flush_buffer()?;
-        self.file
-            .get_ref()
-            .sync_data()
-            .map_err(LogError::io("write", &self.path))
+        self.file.get_ref().sync_data().map_err(LogError::io("write", &self.path))
     }
 
     /// All columns, from the file.
     pub(super) fn read(&self) -> Result<Vec<Column>, LogError> {
         let text = fs::read_to_string(&self.path).map_err(LogError::io("read", &self.path))?;
-        let column = |name: &String| Column {
-            name: name.clone(),
-            points: Vec::new(),
-        };
+        let column = |name: &String| Column { name: name.clone(), points: Vec::new() };
         let mut columns: Vec<Column> = self.columns.iter().map(column).collect();
         for (i, line) in text.lines().enumerate().skip(1) {
             let (step, cells) = row(&self.path, i + 1, line)?;
@@ -135,9 +118,7 @@ impl Table {
                 return Err(wrong("has not as many cells as the header"));
             }
             for (column, cell) in columns.iter_mut().zip(cells).filter(|(_, c)| !c.is_empty()) {
-                let value = cell
-                    .parse()
-                    .map_err(|_| wrong("has a cell that is not a number"))?;
+                let value = cell.parse().map_err(|_| wrong("has a cell that is not a number"))?;
                 column.points.push((step as f64, value));
             }
         }
@@ -145,9 +126,7 @@ impl Table {
     }
 
     fn line(&mut self, line: &str) -> Result<(), LogError> {
-        self.file
-            .write_all(line.as_bytes())
-            .map_err(LogError::io("write", &self.path))
+        self.file.write_all(line.as_bytes()).map_err(LogError::io("write", &self.path))
     }
 }
 
@@ -163,11 +142,7 @@ fn keep(path: &Path, text: &str, step: u64) -> Result<String, LogError> {
             _ => {
                 let (at, cells) = row(path, i + 1, line.trim_end())?;
                 if cells.len() != columns {
-                    return Err(malformed(
-                        path,
-                        i + 1,
-                        "has not as many cells as the header",
-                    ));
+                    return Err(malformed(path, i + 1, "has not as many cells as the header"));
                 }
                 at <= step
             }
@@ -200,11 +175,7 @@ fn row<'a>(path: &Path, line: usize, text: &'a str) -> Result<(u64, Vec<&'a str>
 }
 
 fn malformed(path: &Path, line: usize, problem: &'static str) -> LogError {
-    LogError::Malformed {
-        path: path.to_path_buf(),
-        line,
-        problem,
-    }
+    LogError::Malformed { path: path.to_path_buf(), line, problem }
 }
 
 #[cfg(test)]
@@ -231,10 +202,7 @@ mod tests {
             assert!(matches!(error, LogError::BadColumn { .. }), "{names:?}");
         }
         table.flush().unwrap();
-        assert_eq!(
-            fs::read_to_string(&path).unwrap(),
-            "step,a,b\n1,0.1,NaN\n2,,0.0000001\n"
-        );
+        assert_eq!(fs::read_to_string(&path).unwrap(), "step,a,b\n1,0.1,NaN\n2,,0.0000001\n");
         let columns = table.read().unwrap();
         assert_eq!(columns[0].points, [(1.0, 0.1)]);
         assert_eq!(columns[1].points[1], (2.0, 1e-7));
@@ -247,16 +215,10 @@ mod tests {
         let mut table = Table::open(&path, Some(5)).unwrap();
         table.append(6, &[("b", 3.0)]).unwrap();
         table.flush().unwrap();
-        assert_eq!(
-            fs::read_to_string(&path).unwrap(),
-            "step,a,b\n5,1,2\n6,,3\n"
-        );
+        assert_eq!(fs::read_to_string(&path).unwrap(), "step,a,b\n5,1,2\n6,,3\n");
 
-        for (text, bad_line) in [
-            ("hello\n", 1),
-            ("step,a\n1,2\nx,3\n", 3),
-            ("step,a\n1,2,3\n", 2),
-        ] {
+        for (text, bad_line) in [("hello\n", 1), ("step,a\n1,2\nx,3\n", 3), ("step,a\n1,2,3\n", 2)]
+        {
             fs::write(&path, text).unwrap();
             let error = Table::open(&path, Some(9)).unwrap_err();
             assert!(
