@@ -1,5 +1,14 @@
 //! What the encoder makes and the decoder takes: one row of codebook indices per level.
 
+use thiserror::Error;
+
+/// The most levels a layout may have.
+pub const MAX_LEVELS: usize = 16;
+/// The largest stride a level may have, in frames.
+pub const MAX_STRIDE: usize = 256;
+/// The largest codebook: every code fits in a `u16`.
+pub const MAX_CODEBOOK_SIZE: usize = 65_536;
+
 /// The tokens of one channel.
 ///
 /// Level `i` holds one code for every `strides[i]` frames, so a coarse *step* of `strides[0]` frames
@@ -11,6 +20,43 @@ pub struct Tokens {
     pub levels: Vec<Vec<u16>>,
 }
 
+impl Tokens {
+    /// Tokens of no steps, with `levels` empty levels.
+    pub fn new(levels: usize) -> Self {
+        Self { levels: vec![Vec::new(); levels] }
+    }
+
+    /// How many steps of `layout` these tokens are; `None` when the number of levels is another one
+    /// or the levels do not all hold the same whole number of steps.
+    ///
+    /// ```
+    /// use tessera_codec::tokens::{TokenLayout, Tokens};
+    ///
+    /// let layout = TokenLayout { strides: vec![2, 1], codebook_sizes: vec![1024, 1024] };
+    /// let mut tokens = Tokens { levels: vec![vec![7, 8], vec![1, 2, 3, 4]] };
+    /// assert_eq!(tokens.steps(&layout), Some(2));
+    /// tokens.levels[1].pop();
+    /// assert_eq!(tokens.steps(&layout), None);
+    /// ```
+    pub fn steps(&self, layout: &TokenLayout) -> Option<usize> {
+        if self.levels.len() != layout.levels() {
+            return None;
+        }
+        let steps = self.levels.first()?.len() / layout.codes_per_step(0);
+        let whole =
+            |(l, codes): (usize, &Vec<u16>)| codes.len() == steps * layout.codes_per_step(l);
+        self.levels.iter().enumerate().all(whole).then_some(steps)
+    }
+
+    /// Appends the codes of `later`, level by level; levels that only one of the two has are left
+    /// as they are.
+    pub fn extend(&mut self, later: &Self) {
+        for (codes, more) in self.levels.iter_mut().zip(&later.levels) {
+            codes.extend_from_slice(more);
+        }
+    }
+}
+
 /// How many codes each level has per step, and how large its codebook is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenLayout {
@@ -20,7 +66,69 @@ pub struct TokenLayout {
     pub codebook_sizes: Vec<usize>,
 }
 
+/// Why a [`TokenLayout`] cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum LayoutError {
+    /// No levels, or more than [`MAX_LEVELS`].
+    #[error("{0} levels: a layout has 1 to {MAX_LEVELS}")]
+    LevelCount(usize),
+    /// Strides and codebook sizes do not describe the same number of levels.
+    #[error("{strides} strides but {codebook_sizes} codebook sizes: give one of each per level")]
+    LengthMismatch {
+        /// Number of strides.
+        strides: usize,
+        /// Number of codebook sizes.
+        codebook_sizes: usize,
+    },
+    /// A stride of 0 or above [`MAX_STRIDE`], or one that does not divide the first.
+    #[error("stride {stride} of level {level}: strides are 1 to {MAX_STRIDE} and divide the first")]
+    Stride {
+        /// The level, from 0.
+        level: usize,
+        /// Its stride in frames.
+        stride: usize,
+    },
+    /// A codebook of fewer than 2 or more than [`MAX_CODEBOOK_SIZE`] codes.
+    #[error("codebook of {size} codes at level {level}: sizes are 2 to {MAX_CODEBOOK_SIZE}")]
+    CodebookSize {
+        /// The level, from 0.
+        level: usize,
+        /// Its number of codes.
+        size: usize,
+    },
+}
+
 impl TokenLayout {
+    /// Number of levels.
+    pub fn levels(&self) -> usize {
+        self.strides.len()
+    }
+
+    /// Checks what the other methods rely on: 1 to 16 levels, strides of 1 to 256 frames that divide
+    /// the first, codebooks of 2 to 65536 codes.
+    ///
+    /// # Errors
+    /// Names the first level that breaks a rule.
+    pub fn validate(&self) -> Result<(), LayoutError> {
+        let (levels, sizes) = (self.strides.len(), self.codebook_sizes.len());
+        if levels != sizes {
+            return Err(LayoutError::LengthMismatch { strides: levels, codebook_sizes: sizes });
+        }
+        if !(1..=MAX_LEVELS).contains(&levels) {
+            return Err(LayoutError::LevelCount(levels));
+        }
+        for (level, (&stride, &size)) in self.strides.iter().zip(&self.codebook_sizes).enumerate() {
+            if !(1..=MAX_STRIDE).contains(&stride) || !self.frames_per_step().is_multiple_of(stride)
+            {
+                return Err(LayoutError::Stride { level, stride });
+            }
+            if !(2..=MAX_CODEBOOK_SIZE).contains(&size) {
+                return Err(LayoutError::CodebookSize { level, size });
+            }
+        }
+        Ok(())
+    }
+
     /// Frames in a step: what the coarsest code covers.
     pub fn frames_per_step(&self) -> usize {
         self.strides.first().copied().unwrap_or(1)
@@ -54,14 +162,54 @@ impl TokenLayout {
 mod tests {
     use super::*;
 
+    fn layout(strides: &[usize], codebook_sizes: &[usize]) -> TokenLayout {
+        TokenLayout { strides: strides.to_vec(), codebook_sizes: codebook_sizes.to_vec() }
+    }
+
     #[test]
     fn rates_follow_from_the_strides() {
-        let layout =
-            TokenLayout { strides: vec![4, 2, 1, 1], codebook_sizes: vec![1024, 1024, 1024, 1000] };
+        let layout = layout(&[4, 2, 1, 1], &[1024, 1024, 1024, 1000]);
         assert_eq!(layout.frames_per_step(), 4);
         assert_eq!((0..4).map(|l| layout.codes_per_step(l)).collect::<Vec<_>>(), [1, 2, 4, 4]);
         assert_eq!((0..4).map(|l| layout.bits_per_code(l)).collect::<Vec<_>>(), [10; 4]);
         assert_eq!(layout.bits_per_step(4), 110); // 25 steps a second: 2.75 kbps
         assert_eq!(layout.prefix(2).bits_per_step(2), 30);
+    }
+
+    #[test]
+    fn bits_hold_the_largest_code() {
+        for (size, bits) in [(2, 1), (3, 2), (4, 2), (5, 3), (1024, 10), (1025, 11), (65_536, 16)] {
+            assert_eq!(layout(&[1], &[size]).bits_per_code(0), bits, "codebook of {size}");
+        }
+    }
+
+    #[test]
+    fn layouts_that_cannot_be_are_named() {
+        use LayoutError::*;
+        assert_eq!(layout(&[4, 2, 1], &[1024, 2, 65_536]).validate(), Ok(()));
+        assert_eq!(layout(&[256; 16], &[2; 16]).validate(), Ok(()));
+        assert_eq!(layout(&[], &[]).validate(), Err(LevelCount(0)));
+        assert_eq!(layout(&[1; 17], &[2; 17]).validate(), Err(LevelCount(17)));
+        let mismatch = LengthMismatch { strides: 2, codebook_sizes: 1 };
+        assert_eq!(layout(&[1, 1], &[2]).validate(), Err(mismatch));
+        assert_eq!(layout(&[0], &[2]).validate(), Err(Stride { level: 0, stride: 0 }));
+        assert_eq!(layout(&[257], &[2]).validate(), Err(Stride { level: 0, stride: 257 }));
+        assert_eq!(layout(&[4, 3], &[2, 2]).validate(), Err(Stride { level: 1, stride: 3 }));
+        assert_eq!(layout(&[2, 4], &[2, 2]).validate(), Err(Stride { level: 1, stride: 4 }));
+        assert_eq!(layout(&[4], &[1]).validate(), Err(CodebookSize { level: 0, size: 1 }));
+        let large = CodebookSize { level: 0, size: 65_537 };
+        assert_eq!(layout(&[4], &[65_537]).validate(), Err(large));
+    }
+
+    #[test]
+    fn tokens_join_by_level() {
+        let layout = layout(&[2, 1], &[16, 16]);
+        let mut tokens = Tokens::new(2);
+        assert_eq!(tokens.steps(&layout), Some(0));
+        tokens.extend(&Tokens { levels: vec![vec![1], vec![2, 3]] });
+        tokens.extend(&Tokens { levels: vec![vec![4], vec![5, 6]] });
+        assert_eq!(tokens.levels, [vec![1, 4], vec![2, 3, 5, 6]]);
+        assert_eq!(tokens.steps(&layout), Some(2));
+        assert_eq!(Tokens::new(1).steps(&layout), None);
     }
 }

@@ -21,6 +21,9 @@ const MAX_FILTERED_RATIO: u64 = 256;
 /// Taps of the interpolated filter for rates with a small common divisor.
 const SINC_TAPS: usize = 256;
 
+/// Input frames the interpolated filter takes at a time.
+const SINC_BLOCK: usize = 4096;
+
 /// Output frames a block of [`StreamResampler::block_frames`] makes, at most.
 const BLOCK_FRAMES: u64 = 1 << 15;
 
@@ -97,17 +100,25 @@ impl StreamResampler {
             );
             Method::Filter(Box::new(Filter::new(Box::new(fft.map_err(construction)?), channels)))
         } else if high.div_ceil(low) <= MAX_FILTERED_RATIO {
-            Method::Filter(Box::new(Filter::new(Box::new(sinc(from, to, channels)?), channels)))
+            Method::Filter(Box::new(sinc(from, to, channels)?))
         } else if from < to {
-            Method::Hold(Interpolator { last: vec![0.0; channels] })
+            Method::Hold(Interpolator { from, to, consumed: 0, next: 0, last: vec![0.0; channels] })
         } else {
-            Method::Average(Averager { sums: vec![0.0; channels], count: 0, bin: 0 })
+            Method::Average(Averager {
+                from,
+                to,
+                consumed: 0,
+                sums: vec![0.0; channels],
+                count: 0,
+                bin: 0,
+            })
         };
         Ok(Self { from, to, channels, method, consumed: 0, emitted: 0, length: None })
     }
 
     /// Sets the exact number of frames to give in all, instead of
-    /// [`resampled_len`] of what went in: surplus is cut, what is missing is silence.
+    /// [`resampled_len`] of what went in: surplus is cut, what is missing is silence, which
+    /// [`StreamResampler::finish`] appends at once; so a length from a file wants checking first.
     pub fn with_length(mut self, frames: u64) -> Self {
         self.length = Some(frames);
         self
@@ -150,20 +161,8 @@ impl StreamResampler {
                 }
             }
             Method::Filter(filter) => filter.process(input, frames, out)?,
-            Method::Hold(hold) => {
-                hold.process(
-                    input,
-                    frames,
-                    self.consumed,
-                    (self.from, self.to),
-                    before,
-                    self.emitted,
-                    out,
-                );
-            }
-            Method::Average(average) => {
-                average.process(input, frames, self.consumed, (self.from, self.to), out);
-            }
+            Method::Hold(hold) => hold.process(input, frames, out),
+            Method::Average(average) => average.process(input, frames, out),
         }
         self.consumed += frames as u64;
         self.account(before, self.length.unwrap_or(u64::MAX), out);
@@ -219,7 +218,7 @@ pub fn resample_all(input: &[f32], from: u32, to: u32) -> Result<Vec<f32>, Audio
 }
 
 /// For rates with a small common divisor (44,101 Hz to 48,000 Hz is no problem, 191,999 Hz is).
-fn sinc(from: u32, to: u32, channels: usize) -> Result<Async<f64>, AudioError> {
+fn sinc(from: u32, to: u32, channels: usize) -> Result<Filter, AudioError> {
     let decimation = from.div_ceil(to).max(1) as usize;
     let parameters = SincInterpolationParameters {
         sinc_len: SINC_TAPS * decimation,
@@ -230,8 +229,22 @@ fn sinc(from: u32, to: u32, channels: usize) -> Result<Async<f64>, AudioError> {
         window: WindowFunction::BlackmanHarris2,
     };
     let ratio = f64::from(to) / f64::from(from);
-    Async::new_sinc(ratio, 1.0, &parameters, 1024, channels, FixedAsync::Input)
-        .map_err(construction)
+    let resampler =
+        Async::new_sinc(ratio, 1.0, &parameters, SINC_BLOCK, channels, FixedAsync::Input)
+            .map_err(construction)?;
+    let mut filter = Filter::new(Box::new(resampler), channels);
+    // The delay is half the filter less one output sample, hardly ever a whole number of those.
+    // So zeros are put in front that make it one, or nearly.
+    let half = (parameters.sinc_len / 2) as u64;
+    let (from, to) = (u64::from(from), u64::from(to));
+    let off = |lead: &u64| {
+        let rest = (half + lead) * to % from;
+        rest.min(from - rest)
+    };
+    let lead = (0..SINC_BLOCK as u64).min_by_key(off).unwrap_or(0);
+    filter.filled = lead as usize;
+    filter.delay = (((half + lead) * to + from / 2) / from).saturating_sub(1) as usize;
+    Ok(filter)
 }
 
 fn construction(error: rubato::ResamplerConstructionError) -> AudioError {
@@ -313,42 +326,36 @@ impl Filter {
 
 /// Linear interpolation, for absurdly low input rates.
 struct Interpolator {
+    from: u32,
+    to: u32,
+    consumed: u64,
+    /// The output frame that comes next.
+    next: u64,
     last: Vec<f32>,
 }
 
 impl Interpolator {
-    /// `consumed` and `emitted` are the frames in and out before this block.
-    #[allow(clippy::too_many_arguments)]
-    fn process<S: AsRef<[f32]>>(
-        &mut self,
-        input: &[S],
-        frames: usize,
-        consumed: u64,
-        (from, to): (u32, u32),
-        before: usize,
-        emitted: u64,
-        out: &mut [Vec<f32>],
-    ) {
+    fn process<S: AsRef<[f32]>>(&mut self, input: &[S], frames: usize, out: &mut [Vec<f32>]) {
+        let (from, to) = (u64::from(self.from), u64::from(self.to));
         for frame in 0..frames {
             // The outputs between the sample before this one and this one.
-            let position = consumed + frame as u64;
-            let mut n = emitted + (out[0].len() - before) as u64;
-            while n * u64::from(from) < position * u64::from(to) {
-                let past = n * u64::from(from) - (position - 1) * u64::from(to);
+            while self.next * from < self.consumed * to {
+                let past = self.next * from - (self.consumed - 1) * to;
                 let weight = past as f32 / to as f32;
                 for ((out, input), last) in out.iter_mut().zip(input).zip(&self.last) {
                     out.push(last + (input.as_ref()[frame] - last) * weight);
                 }
-                n += 1;
+                self.next += 1;
             }
             for (last, input) in self.last.iter_mut().zip(input) {
                 *last = input.as_ref()[frame];
             }
+            self.consumed += 1;
         }
     }
 
     /// Holds the last sample.
-    fn finish(&mut self, count: usize, out: &mut [Vec<f32>]) {
+    fn finish(&self, count: usize, out: &mut [Vec<f32>]) {
         for (out, last) in out.iter_mut().zip(&self.last) {
             out.resize(out.len() + count, *last);
         }
@@ -357,37 +364,28 @@ impl Interpolator {
 
 /// Averages of the input samples nearest to each output sample, for absurdly low output rates.
 struct Averager {
+    from: u32,
+    to: u32,
+    consumed: u64,
     sums: Vec<f64>,
     count: u64,
-    /// The output sample that is being summed up.
+    /// The output frame that is being summed up.
     bin: u64,
 }
 
 impl Averager {
-    fn process<S: AsRef<[f32]>>(
-        &mut self,
-        input: &[S],
-        frames: usize,
-        consumed: u64,
-        (from, to): (u32, u32),
-        out: &mut [Vec<f32>],
-    ) {
+    fn process<S: AsRef<[f32]>>(&mut self, input: &[S], frames: usize, out: &mut [Vec<f32>]) {
         for frame in 0..frames {
-            let bin = resampled_len(consumed + frame as u64, from, to);
-            if bin != self.bin {
-                self.emit(out);
-                self.bin = bin;
-            }
             for (sum, input) in self.sums.iter_mut().zip(input) {
                 *sum += f64::from(input.as_ref()[frame]);
             }
             self.count += 1;
-        }
-        // The bin is complete when the next sample belongs to another; only then may the length
-        // of the output include it.
-        if frames > 0 && resampled_len(consumed + frames as u64, from, to) != self.bin {
-            self.emit(out);
-            self.bin += 1;
+            self.consumed += 1;
+            let bin = resampled_len(self.consumed, self.from, self.to);
+            if bin != self.bin {
+                self.emit(out);
+                self.bin = bin;
+            }
         }
     }
 
@@ -402,4 +400,168 @@ impl Averager {
 
 fn gcd(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::f64::consts::PI;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sine(hertz: f64, rate: u32, frames: usize) -> Vec<f32> {
+        (0..frames).map(|n| (2.0 * PI * hertz * n as f64 / f64::from(rate)).sin() as f32).collect()
+    }
+
+    /// Signal to noise ratio in dB of a converted sine against the sine itself, without the edges.
+    fn sine_snr(hertz: f64, from: u32, to: u32, frames: usize) -> f64 {
+        let out = resample_all(&sine(hertz, from, frames), from, to).unwrap();
+        let ideal = sine(hertz, to, out.len());
+        let edge = out.len() / 4;
+        let inner = edge..out.len() - edge;
+        let signal: f64 = ideal[inner.clone()].iter().map(|s| f64::from(*s).powi(2)).sum();
+        let pairs = out[inner.clone()].iter().zip(&ideal[inner]);
+        let noise: f64 = pairs.map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
+        10.0 * (signal / noise).log10()
+    }
+
+    #[test]
+    fn the_passband_is_transparent_and_in_time() {
+        for (hertz, from, to) in [
+            (997.0, 44_100, 48_000),
+            (15_000.0, 44_100, 48_000),
+            (997.0, 48_000, 44_100),
+            (18_000.0, 48_000, 44_100),
+            (997.0, 96_000, 48_000),
+            (997.0, 22_050, 48_000),
+            (997.0, 8_000, 48_000),
+            (997.0, 11_025, 48_000),
+            (997.0, 768_000, 48_000),
+            (997.0, 44_101, 48_000),
+        ] {
+            let snr = sine_snr(hertz, from, to, 2 * from as usize);
+            assert!(snr > 110.0, "{hertz} Hz from {from} to {to} Hz: {snr:.1} dB");
+        }
+    }
+
+    #[test]
+    fn rates_without_a_common_divisor_are_good_too() {
+        for (hertz, from, to) in
+            [(997.0, 191_999, 48_000), (997.0, 48_000, 383_993), (997.0, 767_999, 48_000)]
+        {
+            let snr = sine_snr(hertz, from, to, from as usize);
+            assert!(snr > 60.0, "{hertz} Hz from {from} to {to} Hz: {snr:.1} dB");
+        }
+    }
+
+    #[test]
+    fn what_the_lower_rate_cannot_carry_is_removed() {
+        let out = resample_all(&sine(23_000.0, 48_000, 48_000), 48_000, 44_100).unwrap();
+        let peak = out[4410..39_690].iter().fold(0.0f32, |peak, s| peak.max(s.abs()));
+        assert!(peak < 1e-5, "{peak}");
+    }
+
+    #[test]
+    fn a_click_stays_where_it_is() {
+        for (from, to) in [
+            (44_100, 48_000),
+            (48_000, 44_100),
+            (8_000, 48_000),
+            (48_000, 8_000),
+            (96_000, 48_000),
+            (191_999, 48_000),
+            (48_000, 383_993),
+            (16_000, 48_000),
+            (44_101, 48_000),
+        ] {
+            let at = from as usize / 3;
+            let mut input = vec![0.0; from as usize];
+            input[at] = 1.0;
+            let out = resample_all(&input, from, to).unwrap();
+            // The centre of its energy, as a click between two samples has two peaks.
+            let energy: f64 = out.iter().map(|s| f64::from(*s).powi(2)).sum();
+            let centre = out.iter().enumerate().map(|(n, s)| n as f64 * f64::from(*s).powi(2));
+            let centre = centre.sum::<f64>() / energy / f64::from(to);
+            let error = (centre - at as f64 / f64::from(from)).abs();
+            assert!(error < 0.1e-3, "from {from} to {to} Hz: {:.3} ms", error * 1e3);
+        }
+    }
+
+    #[test]
+    fn absurd_rates_give_the_right_length() {
+        for (from, to, frames) in [
+            (1, 48_000, 5),
+            (48_000, 1, 100_000),
+            (48_000, 1, 10),
+            (1, 768_000, 2),
+            (768_000, 1, 768_001),
+            (7, 48_000, 50),
+            (768_000, 999, 100_000),
+        ] {
+            let out = resample_all(&vec![0.5; frames], from, to).unwrap();
+            assert_eq!(out.len() as u64, resampled_len(frames as u64, from, to), "{from} {to}");
+            assert!(out.iter().all(|s| (*s - 0.5).abs() < 1e-3), "{from} to {to}");
+        }
+    }
+
+    #[test]
+    fn a_given_length_is_kept() {
+        for (length, frames) in
+            [(0, 100), (50, 100), (109, 100), (5_000, 100), (7, 0), (900, 44_100)]
+        {
+            let mut resampler =
+                StreamResampler::new(44_100, 48_000, 2).unwrap().with_length(length);
+            let mut out = Vec::new();
+            resampler.process(&vec![vec![0.1; frames]; 2], &mut out).unwrap();
+            resampler.finish(&mut out).unwrap();
+            assert_eq!(out.iter().map(|c| c.len() as u64).collect::<Vec<_>>(), [length; 2]);
+        }
+    }
+
+    #[test]
+    fn bad_rates_and_shapes_are_errors() {
+        let error = |from, to, channels| StreamResampler::new(from, to, channels).err().unwrap();
+        assert!(matches!(error(0, 48_000, 1), AudioError::SampleRate { rate: 0, .. }));
+        assert!(matches!(error(48_000, 768_001, 1), AudioError::SampleRate { .. }));
+        assert!(matches!(error(48_000, 44_100, 0), AudioError::Channels { .. }));
+        assert!(matches!(error(48_000, 44_100, 33), AudioError::Channels { .. }));
+        let mut resampler = StreamResampler::new(44_100, 48_000, 2).unwrap();
+        let uneven = [vec![0.0; 3], vec![0.0; 4]];
+        let error = resampler.process(&uneven, &mut Vec::new()).unwrap_err();
+        assert!(matches!(error, AudioError::Block { .. }));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn block_sizes_do_not_matter(
+            from in prop_oneof![
+                Just(44_100u32), Just(48_000), Just(8_000), Just(3), Just(191_999), 1u32..=768_000
+            ],
+            to in prop_oneof![Just(48_000u32), Just(44_100), Just(100), Just(383_993)],
+            sizes in prop::collection::vec(0usize..700, 1..8),
+        ) {
+            let frames: usize = sizes.iter().sum();
+            // Two channels, one the other upside down, so that a mix-up shows.
+            let left: Vec<f32> = (0..frames).map(|n| ((n * n) as f32 * 0.01).sin()).collect();
+            let right: Vec<f32> = left.iter().map(|s| -s).collect();
+            let mut resampler = StreamResampler::new(from, to, 2).unwrap();
+            let mut out = Vec::new();
+            let mut at = 0;
+            for size in sizes {
+                let block = [&left[at..at + size], &right[at..at + size]];
+                resampler.process(&block, &mut out).unwrap();
+                at += size;
+            }
+            resampler.finish(&mut out).unwrap();
+            prop_assert_eq!(out[0].len() as u64, resampled_len(frames as u64, from, to));
+            prop_assert!(out[0].iter().zip(&out[1]).all(|(l, r)| *l == -*r));
+            prop_assert_eq!(&out[0], &resample_all(&left, from, to).unwrap());
+            if from == to {
+                prop_assert_eq!(&out[0], &left);
+            }
+        }
+    }
 }

@@ -186,7 +186,7 @@ impl<R: Read + Send> AudioSource for WavSource<R> {
         if got < wanted || frames == 0 || exhausted {
             self.ended = true;
             // A stream of unknown length may end anywhere, but not inside a frame.
-            self.truncated = !exhausted && self.remaining.is_some() || got % align != 0;
+            self.truncated = !exhausted && self.remaining.is_some() || !got.is_multiple_of(align);
         }
         let non_finite = &mut self.non_finite;
         for (channel, samples) in planar.iter_mut().enumerate() {
@@ -347,5 +347,54 @@ impl<R: Read> ChunkReader<'_, R> {
             )));
         }
         Ok(Fmt { channels, sample_rate, encoding })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A reader that never ends, as a pipe from a running recording.
+    struct Endless<'a>(&'a [u8]);
+
+    impl Read for Endless<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if self.0.is_empty() {
+                buffer.fill(0x40);
+                return Ok(buffer.len());
+            }
+            self.0.read(buffer)
+        }
+    }
+
+    const STREAM_HEADER: &[u8] = b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0\x01\0\x01\0\
+        \x80\xbb\0\0\0\x77\x01\0\x02\0\x10\0data\xff\xff\xff\xff";
+
+    #[test]
+    fn an_endless_stream_is_read_block_by_block() {
+        let mut source = WavSource::new(Endless(STREAM_HEADER), "<stdin>".into(), None).unwrap();
+        assert_eq!(source.info().frames, None);
+        let mut block = Vec::new();
+        for _ in 0..20 {
+            assert_eq!(source.read(&mut block, 1000).unwrap(), 1000);
+            assert_eq!(block, [[f32::from(0x4040i16) / 32_768.0; 1000]]);
+        }
+        // However much is asked for, a block stays small.
+        assert_eq!(source.read(&mut block, usize::MAX).unwrap(), MAX_BLOCK_BYTES / 2);
+        assert!(source.warnings().is_empty());
+    }
+
+    #[test]
+    fn a_failing_reader_is_an_error_with_its_name() {
+        struct Failing;
+        impl Read for Failing {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("the cable is out"))
+            }
+        }
+        let reader = STREAM_HEADER.chain(Failing);
+        let mut source = WavSource::new(reader, "tape.wav".into(), None).unwrap();
+        let error = source.read(&mut Vec::new(), 10).unwrap_err();
+        assert_eq!(error.to_string(), "cannot read tape.wav: the cable is out");
     }
 }

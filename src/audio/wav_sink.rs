@@ -171,3 +171,144 @@ fn to_pcm(sample: f32, bits: u32) -> i32 {
     let scale = f64::from(1u32 << bits);
     (f64::from(sample) * scale).round().clamp(-scale, scale - 1.0) as i32
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::audio::{WavSource, open, read_all};
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).unwrap();
+        entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn samples_are_rounded_and_clipped() {
+        assert_eq!(
+            [0.0, 0.5, 1.0, 2.0, -1.0, -3.0].map(|s| to_pcm(s, 15)),
+            [0, 16_384, 32_767, 32_767, -32_768, -32_768]
+        );
+        assert_eq!([0.5 / 32_768.0, 0.4 / 32_768.0].map(|s| to_pcm(s, 15)), [1, 0]);
+    }
+
+    #[test]
+    fn an_unfinished_file_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.wav");
+        let mut sink = WavSink::create(&path, 48_000, 2, WavFormat::Pcm16, false).unwrap();
+        sink.write(&[[0.1; 50], [0.2; 50]]).unwrap();
+        drop(sink);
+        assert!(names(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn nothing_is_overwritten_unless_allowed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.wav");
+        let create = |overwrite| WavSink::create(&path, 48_000, 1, WavFormat::Pcm16, overwrite);
+        create(false).unwrap().finish().unwrap();
+        assert!(matches!(create(false).err(), Some(AudioError::Exists { .. })));
+        let mut sink = create(true).unwrap();
+        sink.write(&[[0.5; 10]]).unwrap();
+        sink.finish().unwrap();
+        assert_eq!(open(&path).unwrap().info().frames, Some(10));
+        // Taken while it was written.
+        std::fs::remove_file(&path).unwrap();
+        let sink = create(false).unwrap();
+        std::fs::write(&path, "mine").unwrap();
+        assert!(matches!(sink.finish().err(), Some(AudioError::Exists { .. })));
+        assert_eq!(std::fs::read(&path).unwrap(), b"mine");
+        assert_eq!(names(folder.path()), ["out.wav"]);
+    }
+
+    #[test]
+    fn a_missing_folder_and_bad_blocks_are_errors() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("none").join("out.wav");
+        let error = WavSink::create(&path, 48_000, 1, WavFormat::Pcm16, false).err().unwrap();
+        assert!(matches!(error, AudioError::Write { .. }), "{error}");
+        assert!(error.to_string().contains("out.wav"), "{error}");
+        let error =
+            WavSink::create(folder.path(), 48_000, 1, WavFormat::Pcm16, true).err().unwrap();
+        assert!(matches!(error, AudioError::Write { .. }), "{error}");
+        let path = folder.path().join("out.wav");
+        let mut sink = WavSink::create(&path, 48_000, 2, WavFormat::Pcm16, false).unwrap();
+        let error = sink.write(&[vec![0.0; 2], vec![0.0; 3]]).unwrap_err();
+        assert!(matches!(error, AudioError::Block { .. }), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn others_may_read_the_file_as_any_other() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.wav");
+        WavSink::create(&path, 48_000, 1, WavFormat::Pcm16, false).unwrap().finish().unwrap();
+        let plain = folder.path().join("plain");
+        std::fs::write(&plain, "").unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&path), mode(&plain));
+    }
+
+    proptest! {
+        /// What is written is read back, by our reader and by hound's, which agree to the bit.
+        #[test]
+        fn files_are_read_back(
+            channels in 1usize..=8,
+            samples in prop::collection::vec(-1.2f32..1.2, 0..300),
+            format in prop_oneof![
+                Just(WavFormat::Pcm16), Just(WavFormat::Pcm24), Just(WavFormat::Float32)
+            ],
+            block in 1usize..80,
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("out.wav");
+            let frames = samples.len() / channels;
+            let planar: Vec<Vec<f32>> = (0..channels)
+                .map(|c| (0..frames).map(|f| samples[f * channels + c]).collect())
+                .collect();
+            let mut sink =
+                WavSink::create(&path, 22_050, channels as u16, format, false).unwrap();
+            sink.write(&planar).unwrap();
+            sink.finish().unwrap();
+
+            let mut source = open(&path).unwrap();
+            prop_assert_eq!(source.info().frames, Some(frames as u64));
+            let mut read = vec![Vec::new(); channels];
+            let mut part = Vec::new();
+            while source.read(&mut part, block).unwrap() > 0 {
+                prop_assert!(part[0].len() <= block);
+                read.iter_mut().zip(&part).for_each(|(all, part)| all.extend_from_slice(part));
+            }
+            prop_assert!(source.warnings().is_empty());
+            for (read, written) in read.iter().flatten().zip(planar.iter().flatten()) {
+                let (tolerance, limit) = match format {
+                    WavFormat::Pcm16 => (0.51 / 32_768.0, 1.0),
+                    WavFormat::Pcm24 => (0.51 / 8_388_608.0 + 1e-7, 1.0),
+                    WavFormat::Float32 => (0.0, 2.0),
+                };
+                let clipped = written.clamp(-limit, limit);
+                // Full scale itself is one step out of reach.
+                let tolerance = if clipped >= 0.9999 { 1.0 / 32_768.0 } else { tolerance };
+                prop_assert!((read - clipped).abs() <= tolerance, "{} {}", read, written);
+            }
+
+            let mut hound = hound::WavReader::open(&path).unwrap();
+            let expected: Vec<f32> = match hound.spec().sample_format {
+                SampleFormat::Float => hound.samples::<f32>().map(|s| s.unwrap()).collect(),
+                SampleFormat::Int => {
+                    let scale = (1i64 << (hound.spec().bits_per_sample - 1)) as f32;
+                    hound.samples::<i32>().map(|s| s.unwrap() as f32 / scale).collect()
+                }
+            };
+            let file = std::fs::read(&path).unwrap();
+            let mut ours = WavSource::new(file.as_slice(), "bytes".into(), None).unwrap();
+            let ours = read_all(&mut ours, 1000).unwrap();
+            let interleaved: Vec<f32> =
+                (0..frames).flat_map(|f| ours.iter().map(move |c| c[f])).collect();
+            prop_assert_eq!(interleaved, expected);
+        }
+    }
+}

@@ -356,3 +356,6 @@ fn split(clips: &[Clip], fraction: f64) -> Vec<bool> {
     }
     validation
 }
+
+#[cfg(test)]
+mod tests;

@@ -249,7 +249,7 @@ impl Packer {
                 *energy += f64::from(sample) * f64::from(sample);
             }
             self.frames += 1;
-            if self.frames % self.block == 0 {
+            if self.frames.is_multiple_of(self.block) {
                 self.close_block(self.block);
             }
             if self.chunk.len() == chunk_samples && !sink(std::mem::take(&mut self.chunk)) {
@@ -261,7 +261,7 @@ impl Packer {
     }
 
     fn finish(&mut self, sink: &mut dyn FnMut(Vec<i16>) -> bool) -> bool {
-        if self.frames % self.block != 0 {
+        if !self.frames.is_multiple_of(self.block) {
             self.close_block(self.frames % self.block);
         }
         self.chunk.is_empty() || sink(std::mem::take(&mut self.chunk))

@@ -1,0 +1,127 @@
+//! What there is to say about a file.
+
+use super::damage::Damage;
+use super::header::FORMAT_VERSION;
+use super::reader::{ContainerReader, Item, ReadError};
+use std::io::{Read, Seek};
+
+/// The most damages a [`Summary`] lists; it counts them all.
+const MAX_LISTED: usize = 100;
+
+/// What a file holds and how it is, from reading all of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    /// Version of the format.
+    pub version: u16,
+    /// The model id as 32 hexadecimal digits.
+    pub model_id: String,
+    /// The source's sample rate in Hz.
+    pub source_rate: u32,
+    /// The source's channels.
+    pub channels: u16,
+    /// Samples per channel at the source's rate; `None` when that is lost.
+    pub samples: Option<u64>,
+    /// Seconds of audio: of the samples, or of the steps found when those are not known.
+    pub seconds: f64,
+    /// The codec's sample rate in Hz.
+    pub codec_rate: u32,
+    /// Seconds of a step.
+    pub step_seconds: f64,
+    /// The levels, coarse to fine.
+    pub levels: Vec<LevelSummary>,
+    /// Kilobits per second of the whole file, all channels; 0 for an empty one.
+    pub kbps: f64,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Whether there is an intact index.
+    pub has_index: bool,
+    /// Chunks that are intact.
+    pub intact_chunks: u64,
+    /// Chunks that are damaged or missing.
+    pub damaged_chunks: u64,
+    /// Everything found wrong, the first hundred.
+    pub damages: Vec<Damage>,
+    /// How many there are in all.
+    pub damage_count: u64,
+}
+
+/// One level of a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LevelSummary {
+    /// Frames a code covers.
+    pub stride: usize,
+    /// Codes of the codebook.
+    pub codebook_size: usize,
+    /// Codes per second and channel.
+    pub codes_per_second: f64,
+    /// Kilobits per second of its codes, all channels.
+    pub kbps: f64,
+}
+
+impl<R: Read + Seek> ContainerReader<R> {
+    /// Reads the whole file, checks every chunk and goes back to the first.
+    ///
+    /// # Errors
+    /// When the system refuses to give the bytes. Damage is no error but counted.
+    pub fn summary(&mut self) -> Result<Summary, ReadError> {
+        self.rewind();
+        let (mut intact_chunks, mut damaged_chunks, mut damage_count) = (0, 0, 0);
+        let mut steps = 0;
+        let mut damages = Vec::new();
+        while let Some(item) = self.next_item()? {
+            match item {
+                Item::Chunk(chunk) => {
+                    intact_chunks += 1;
+                    steps += chunk.steps as u64;
+                }
+                Item::Damage(damage) => {
+                    damaged_chunks += u64::from(damage.chunks);
+                    steps += damage.steps;
+                    damage_count += 1;
+                    if damages.len() < MAX_LISTED {
+                        damages.push(damage);
+                    }
+                }
+            }
+        }
+        self.rewind();
+
+        let header = self.header();
+        let step_seconds = header.step_seconds();
+        let seconds = match self.samples() {
+            Some(samples) => samples as f64 / f64::from(header.source_rate),
+            None => steps as f64 * step_seconds,
+        };
+        let layout = &header.layout;
+        let level = |l: usize| {
+            let codes_per_second = layout.codes_per_step(l) as f64 / step_seconds;
+            let bits = f64::from(layout.bits_per_code(l)) * f64::from(header.channels);
+            LevelSummary {
+                stride: layout.strides[l],
+                codebook_size: layout.codebook_sizes[l],
+                codes_per_second,
+                kbps: codes_per_second * bits / 1000.0,
+            }
+        };
+        let file_bytes = self.file_bytes();
+        let kbps = if seconds > 0.0 { file_bytes as f64 * 8.0 / seconds / 1000.0 } else { 0.0 };
+        Ok(Summary {
+            version: FORMAT_VERSION,
+            model_id: header.model_id_hex(),
+            source_rate: header.source_rate,
+            channels: header.channels,
+            samples: self.samples(),
+            seconds,
+            codec_rate: header.codec_rate,
+            step_seconds,
+            levels: (0..layout.levels()).map(level).collect(),
+            kbps,
+            file_bytes,
+            has_index: self.has_index(),
+            intact_chunks,
+            damaged_chunks,
+            damages,
+            damage_count,
+        })
+    }
+}

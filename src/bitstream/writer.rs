@@ -1,0 +1,306 @@
+//! Writing a `.tsr` file, from the first byte to the last, without seeking.
+
+use super::chunk::{self, MAX_CHUNKS};
+use super::file::{FileError, OutputFile, Overwrite};
+use super::header::{Header, HeaderError};
+use super::index::Index;
+use crate::tokens::Tokens;
+use std::io::{self, Write};
+use std::path::Path;
+use thiserror::Error;
+
+/// Why tokens cannot be written.
+#[derive(Debug, Error)]
+pub enum WriteError {
+    /// The destination refused the bytes; the writer cannot go on.
+    #[error("cannot write: {0}")]
+    Io(#[from] io::Error),
+    /// The file cannot be created or completed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The header, or the final sample count, is out of range.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    /// Not one `Tokens` per channel of the header.
+    #[error("tokens of {got} channels for a file of {expected}: pass one `Tokens` per channel")]
+    ChannelCount {
+        /// Channels of the header.
+        expected: usize,
+        /// `Tokens` given.
+        got: usize,
+    },
+    /// Tokens that are no whole number of steps of the header's layout, or fewer or more steps than
+    /// those of the first channel.
+    #[error("the tokens of channel {channel} are not the same whole steps of the file's layout")]
+    Shape {
+        /// The channel, from 0.
+        channel: usize,
+    },
+    /// A code beyond its codebook.
+    #[error("code {code} of channel {channel}, level {level} is not in a codebook of {size}")]
+    Code {
+        /// The channel, from 0.
+        channel: usize,
+        /// The level, from 0.
+        level: usize,
+        /// The code.
+        code: u16,
+        /// The codes that level has.
+        size: usize,
+    },
+    /// More than [`MAX_CHUNKS`] chunks.
+    #[error("more than {MAX_CHUNKS} chunks: begin another file, or put more steps into a chunk")]
+    TooLong,
+    /// Another sample count at the end than in the header.
+    #[error("the header promised {promised} samples per channel but {got} were encoded")]
+    SampleCount {
+        /// Samples per channel in the header.
+        promised: u64,
+        /// Samples per channel given to [`ContainerWriter::finish`].
+        got: u64,
+    },
+    /// Another number of steps than [`Header::steps`] asks for.
+    #[error("{samples} samples need {needed} steps but {got} were written")]
+    StepCount {
+        /// Samples per channel.
+        samples: u64,
+        /// Steps for that many.
+        needed: u64,
+        /// Steps pushed.
+        got: u64,
+    },
+}
+
+/// Writes the tokens of a source to `W`, a chunk at a time.
+///
+/// Memory: the steps pushed and not yet written, less than a chunk, and a few numbers. Each chunk
+/// is one `write_all`.
+#[derive(Debug)]
+pub struct ContainerWriter<W: Write> {
+    output: W,
+    header: Header,
+    header_crc: [u8; 4],
+    index: Index,
+    /// Steps not written yet, by channel.
+    pending: Vec<Tokens>,
+    pending_steps: usize,
+    /// Steps pushed so far.
+    steps: u64,
+}
+
+impl ContainerWriter<OutputFile> {
+    /// Begins a file at `path`. It appears there when `finish(samples)?.commit()?` has succeeded, and
+    /// not at all when the writer is dropped before.
+    ///
+    /// # Errors
+    /// As [`OutputFile::create`] and [`new`](Self::new).
+    pub fn create(path: &Path, header: Header, overwrite: Overwrite) -> Result<Self, WriteError> {
+        header.validate()?;
+        Self::new(OutputFile::create(path, overwrite)?, header)
+    }
+}
+
+impl<W: Write> ContainerWriter<W> {
+    /// Writes the header to `output`.
+    ///
+    /// # Errors
+    /// When the header is invalid or `output` refuses it.
+    pub fn new(mut output: W, header: Header) -> Result<Self, WriteError> {
+        let bytes = header.to_bytes()?;
+        output.write_all(&bytes)?;
+        let header_crc = bytes.last_chunk().copied().unwrap_or_default();
+        let pending = vec![Tokens::new(header.layout.levels()); header.channels.into()];
+        let index = Index::new(bytes.len() as u64);
+        Ok(Self { output, header, header_crc, index, pending, pending_steps: 0, steps: 0 })
+    }
+
+    /// The header written.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Steps pushed so far.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Takes the tokens of the next steps, any number of them, one `Tokens` per channel, and writes
+    /// the chunks that they complete.
+    ///
+    /// # Errors
+    /// [`WriteError::ChannelCount`], [`WriteError::Shape`] and [`WriteError::Code`] when the tokens
+    /// are not those of the header's layout, and [`WriteError::TooLong`]: nothing was taken then. After
+    /// [`WriteError::Io`] the writer cannot go on.
+    pub fn push_steps(&mut self, channels: &[Tokens]) -> Result<(), WriteError> {
+        let steps = self.check(channels)?;
+        let total = self.steps + steps as u64;
+        if total > u64::from(MAX_CHUNKS) * u64::from(self.header.steps_per_chunk) {
+            return Err(WriteError::TooLong);
+        }
+        for (pending, tokens) in self.pending.iter_mut().zip(channels) {
+            pending.extend(tokens);
+        }
+        self.pending_steps += steps;
+        self.steps = total;
+        self.write_full_chunks()
+    }
+
+    /// Writes the last chunk, the index and the trailer, flushes and gives the output back.
+    /// `samples` is the source's length in samples per channel.
+    ///
+    /// # Errors
+    /// [`WriteError::SampleCount`] when the header said another length, [`WriteError::StepCount`]
+    /// when the steps pushed are not [`Header::steps`] of it, and when the output refuses the bytes.
+    pub fn finish(mut self, samples: u64) -> Result<W, WriteError> {
+        if let Some(promised) = self.header.samples.filter(|&promised| promised != samples) {
+            return Err(WriteError::SampleCount { promised, got: samples });
+        }
+        self.header.validate_samples(samples)?;
+        let needed = self.header.steps(samples);
+        if self.steps != needed {
+            return Err(WriteError::StepCount { samples, needed, got: self.steps });
+        }
+        if self.pending_steps > 0 {
+            self.write_chunk(0, self.pending_steps as u8)?;
+        }
+        self.output.write_all(&self.index.to_bytes(samples, self.header_crc))?;
+        self.output.flush()?;
+        Ok(self.output)
+    }
+
+    /// How many steps the tokens are, the same for all channels.
+    fn check(&self, channels: &[Tokens]) -> Result<usize, WriteError> {
+        let layout = &self.header.layout;
+        let expected = usize::from(self.header.channels);
+        if channels.len() != expected {
+            return Err(WriteError::ChannelCount { expected, got: channels.len() });
+        }
+        let mut steps = None;
+        for (channel, tokens) in channels.iter().enumerate() {
+            let got = tokens.steps(layout).ok_or(WriteError::Shape { channel })?;
+            if *steps.get_or_insert(got) != got {
+                return Err(WriteError::Shape { channel });
+            }
+            for (level, codes) in tokens.levels.iter().enumerate() {
+                let size = layout.codebook_sizes[level];
+                if let Some(&code) = codes.iter().find(|&&code| usize::from(code) >= size) {
+                    return Err(WriteError::Code { channel, level, code, size });
+                }
+            }
+        }
+        Ok(steps.unwrap_or_default())
+    }
+
+    fn write_full_chunks(&mut self) -> Result<(), WriteError> {
+        let full = usize::from(self.header.steps_per_chunk);
+        let mut first = 0;
+        while self.pending_steps - first >= full {
+            self.write_chunk(first, self.header.steps_per_chunk)?;
+            first += full;
+        }
+        if first > 0 {
+            self.pending_steps -= first;
+            for tokens in &mut self.pending {
+                for (level, codes) in tokens.levels.iter_mut().enumerate() {
+                    codes.drain(..first * self.header.layout.codes_per_step(level));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes pending steps `first..first + steps`.
+    fn write_chunk(&mut self, first: usize, steps: u8) -> Result<(), WriteError> {
+        let number = self.index.chunks();
+        let bytes = chunk::encode(&self.header, number, &self.pending, first, steps);
+        self.output.write_all(&bytes)?;
+        self.index.push(bytes.len() as u32, 1);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::header::tests::header;
+    use super::*;
+    use crate::tokens::TokenLayout;
+
+    fn small(samples: Option<u64>) -> Header {
+        let layout = TokenLayout { strides: vec![2, 1], codebook_sizes: vec![16, 5] };
+        Header { layout, samples, channels: 1, pre_skip: 0, source_rate: 48_000, ..header() }
+    }
+
+    fn steps(count: usize) -> Tokens {
+        Tokens { levels: vec![vec![3; count], vec![4; 2 * count]] }
+    }
+
+    #[test]
+    fn the_same_bytes_however_the_steps_are_pushed() {
+        let samples = 60 * 960;
+        let write = |by: &[usize]| {
+            let mut writer = ContainerWriter::new(Vec::new(), small(Some(samples))).unwrap();
+            by.iter().for_each(|&n| writer.push_steps(&[steps(n)]).unwrap());
+            assert_eq!(writer.steps(), 60);
+            writer.finish(samples).unwrap()
+        };
+        let all = write(&[60]);
+        assert_eq!(all, write(&[1; 60]));
+        assert_eq!(all, write(&[0, 24, 2, 0, 34]));
+        // 72 of header; 10 bits a step: chunks of 25, 25 and 10 steps; index and trailer.
+        assert_eq!(all.len(), 72 + 2 * (12 + 32) + (12 + 13) + (2 + 3 + 24));
+    }
+
+    #[test]
+    fn tokens_of_another_layout_are_refused_and_nothing_is_taken() {
+        let header = Header { channels: 2, ..small(None) };
+        let mut writer = ContainerWriter::new(Vec::new(), header).unwrap();
+        let mut push = |channels: &[Tokens]| writer.push_steps(channels).unwrap_err();
+        assert!(matches!(push(&[steps(1)]), WriteError::ChannelCount { expected: 2, got: 1 }));
+        assert!(matches!(push(&[steps(1), steps(2)]), WriteError::Shape { channel: 1 }));
+        let ragged = Tokens { levels: vec![vec![1], vec![1]] };
+        assert!(matches!(push(&[ragged, steps(1)]), WriteError::Shape { channel: 0 }));
+        let other = Tokens::new(3);
+        assert!(matches!(push(&[other.clone(), other]), WriteError::Shape { channel: 0 }));
+        let wild = Tokens { levels: vec![vec![3], vec![4, 5]] };
+        assert!(matches!(
+            push(&[steps(1), wild]),
+            WriteError::Code { channel: 1, level: 1, code: 5, size: 5 }
+        ));
+        assert_eq!(writer.steps(), 0);
+        writer.push_steps(&[steps(1), steps(1)]).unwrap();
+        writer.finish(960).unwrap();
+    }
+
+    #[test]
+    fn lengths_must_agree() {
+        let written = |samples, count, finish| {
+            let mut writer = ContainerWriter::new(Vec::new(), small(samples)).unwrap();
+            writer.push_steps(&[steps(count)]).unwrap();
+            writer.finish(finish)
+        };
+        assert!(written(None, 3, 2 * 960 + 1).is_ok());
+        assert!(written(None, 0, 0).is_ok());
+        assert!(matches!(
+            written(None, 3, 2 * 960),
+            Err(WriteError::StepCount { samples: 1920, needed: 2, got: 3 })
+        ));
+        assert!(matches!(
+            written(Some(960), 1, 959),
+            Err(WriteError::SampleCount { promised: 960, got: 959 })
+        ));
+        assert!(matches!(written(None, 3, u64::MAX), Err(WriteError::Header(_))));
+        let mut absurd = small(None);
+        absurd.channels = 0;
+        assert!(matches!(
+            ContainerWriter::new(Vec::new(), absurd),
+            Err(WriteError::Header(HeaderError::Absurd { field: "channel count", .. }))
+        ));
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error() {
+        let mut room = [0; 100];
+        let mut writer = ContainerWriter::new(&mut room[..], small(None)).unwrap();
+        assert!(matches!(writer.push_steps(&[steps(25)]), Err(WriteError::Io(_))));
+    }
+}
