@@ -186,9 +186,11 @@ impl LineChart {
 fn moving_average(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let half = points.len() / 100;
     let mean = |i: usize| {
-        // The same reach on both sides, so that the ends do not lag behind.
-        let reach = half.min(i).min(points.len() - 1 - i);
-        let around = points[i - reach..=i + reach].iter().map(|p| p.1).filter(|y| y.is_finite());
+        // At the start the curve is steep: the same reach on both sides keeps it from lagging. At the
+        // end it is flat, and a shrinking reach would only show the noise.
+        let reach = half.min(i);
+        let around = &points[i - reach..=(i + reach).min(points.len() - 1)];
+        let around = around.iter().map(|p| p.1).filter(|y| y.is_finite());
         let (sum, count) = around.fold((0.0, 0), |(sum, count), y| (sum + y, count + 1));
         sum / f64::from(count)
     };
@@ -258,7 +260,7 @@ mod tests {
         let mut points: Vec<(f64, f64)> = (0..300).map(|i| (f64::from(i), f64::from(i))).collect();
         points[150].1 = f64::NAN;
         let smooth = moving_average(&points);
-        assert_eq!((smooth[0].1, smooth[299].1, smooth[40].1), (0.0, 299.0, 40.0));
+        assert_eq!((smooth[0].1, smooth[299].1, smooth[40].1), (0.0, 297.5, 40.0));
         assert!(smooth[150].1.is_nan() && (smooth[149].1 - 149.0).abs() < 1.0);
     }
 }
