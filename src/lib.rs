@@ -16,5 +16,5 @@ pub mod codec;
 pub mod files;
 #[cfg(feature = "train")]
 pub mod model;
-#[cfg(feature = "dataset")]
+#[cfg(any(feature = "dataset", feature = "runlog"))]
 pub mod train;
