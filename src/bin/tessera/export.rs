@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use candle_core::Tensor;
 use serde_json::Value;
-use tessera_codec::bitstream::{OutputFile, Overwrite};
+use tessera_codec::bitstream::write_atomically;
 use tessera_codec::codec::{CONFIG_FILE, Codec, WEIGHTS_FILE, save_model};
 use tessera_codec::train::checkpoint::{self, CHECKPOINT, CONFIG, Progress};
 use tessera_codec::train::{TrainConfig, exportable};
@@ -57,10 +56,7 @@ pub fn run(args: Args) -> Result<Outcome> {
     let model = Codec::load(&args.model_dir)?;
     let bytes = std::fs::metadata(args.model_dir.join(WEIGHTS_FILE)).map_or(0, |m| m.len());
     let card = card(&model, &train, &progress, &usage, data.as_ref(), bytes);
-    let path = args.model_dir.join(CARD);
-    let mut file = OutputFile::create(&path, Overwrite::Replace)?;
-    file.write_all(card.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
-    file.commit()?;
+    write_atomically(&args.model_dir.join(CARD), card.as_bytes())?;
     report::print(&format!(
         "{}: {} after {} steps, {}, id {}\n",
         args.model_dir.display(),

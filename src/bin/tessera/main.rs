@@ -18,6 +18,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// A training step takes and gives back hundreds of megabytes; the system's allocator returns them to
+/// the kernel each time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A small neural audio codec: trains on your sounds, turns audio into tokens and back.
 ///
 /// Exit codes: 0 all is well, 1 an error, 2 a mistake in the command line, 3 decoded, but part of the

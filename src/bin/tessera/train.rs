@@ -4,14 +4,13 @@ mod data;
 mod monitor;
 mod validation;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
-use tessera_codec::bitstream::{OutputFile, Overwrite};
+use tessera_codec::bitstream::write_atomically;
 use tessera_codec::train::checkpoint::{self, CHECKPOINT, CONFIG};
 use tessera_codec::train::log::RunLog;
 use tessera_codec::train::{Budget, TrainConfig, Trainer};
@@ -125,7 +124,7 @@ pub fn run(args: Args) -> Result<Outcome> {
     } else {
         let text =
             serde_json::to_string_pretty(&config).context("cannot write the configuration")?;
-        replace(&args.out.join(CONFIG), text.as_bytes())?;
+        write_atomically(&args.out.join(CONFIG), text.as_bytes())?;
         let log = RunLog::open(&args.out, None)?;
         // From here on the run can be resumed, and a disk that is too small shows now.
         trainer.save(&checkpoint)?;
@@ -183,13 +182,6 @@ fn read_config(path: &Path) -> Result<TrainConfig> {
     let name = || format!("cannot use the configuration {}", path.display());
     let text = std::fs::read_to_string(path).with_context(name)?;
     TrainConfig::from_json(&text).with_context(name)
-}
-
-/// Replaces a file of the run: at any moment there is the old one or the new one.
-fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = OutputFile::create(path, Overwrite::Replace)?;
-    file.write_all(bytes).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(file.commit()?)
 }
 
 /// A run while it trains.

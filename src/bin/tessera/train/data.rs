@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::json;
+use tessera_codec::bitstream::write_atomically;
 use tessera_codec::train::TrainConfig;
 use tessera_codec::train::dataset::{BuildProgress, Dataset, DatasetOptions, DatasetReport};
 
@@ -104,5 +105,5 @@ fn write(folder: &Path, run: &Path, found: &DatasetReport) -> Result<()> {
         "hours_by_kind": hours(found),
     });
     let text = serde_json::to_string_pretty(&value).context("cannot describe the data")?;
-    super::replace(&run.join(DATA), text.as_bytes())
+    Ok(write_atomically(&run.join(DATA), text.as_bytes())?)
 }

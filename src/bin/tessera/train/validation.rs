@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use tessera_codec::bitstream::write_atomically;
 use tessera_codec::metrics::CodebookStats;
 use tessera_codec::plot::{Panel, draw_spectrograms};
 use tessera_codec::train::{TrainConfig, Validation};
@@ -74,6 +75,6 @@ pub fn record(
         .collect();
     let canvas = draw_spectrograms(&panels).context("cannot draw the validation")?;
     let png = canvas.encode().context("cannot draw the validation")?;
-    super::replace(&folder.join(PICTURE), &png)?;
+    write_atomically(&folder.join(PICTURE), &png)?;
     monitor.image(step, "validation", &canvas, &png)
 }
