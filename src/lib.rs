@@ -11,6 +11,10 @@ pub mod plot;
 pub mod tokens;
 
 #[cfg(feature = "train")]
+pub mod codec;
+#[cfg(feature = "train")]
+pub mod files;
+#[cfg(feature = "train")]
 pub mod model;
-#[cfg(feature = "dataset")]
+#[cfg(any(feature = "dataset", feature = "runlog"))]
 pub mod train;

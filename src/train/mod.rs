@@ -2,6 +2,8 @@
 
 #[cfg(feature = "dataset")]
 pub mod dataset;
+#[cfg(feature = "runlog")]
+pub mod log;
 
 #[cfg(feature = "train")]
 pub mod checkpoint;

@@ -1,0 +1,568 @@
+//! Whole files: audio of any rate and channels to a `.tsr` and back, in bounded memory.
+
+use std::io::{Read, Seek, Write};
+
+use crate::audio::{AudioError, AudioSource, AudioWarning, StreamResampler};
+use crate::bitstream::{
+    ContainerReader, ContainerWriter, Damage, Header, Item, ReadError, WriteError,
+};
+use crate::codec::{Codec, CodecError};
+use crate::tokens::Tokens;
+
+/// Source samples read at a time.
+const BLOCK: usize = 1 << 14;
+/// A lost passage fades out over this time in seconds, from the last sound before it.
+const FADE_OUT: f64 = 0.2;
+/// After a lost passage the sound comes back over this time in seconds.
+const FADE_IN: f64 = 0.02;
+/// The longest end of a file that is made up where the file was cut, in seconds: the header alone says
+/// that there was more, and it may be wrong.
+const LONGEST_MISSING_END: f64 = 4.0 * 3600.0;
+
+/// A file that cannot be coded.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    /// The audio cannot be read or written.
+    #[error(transparent)]
+    Audio(#[from] AudioError),
+    /// The model failed.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The tokens cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The tokens cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The number of levels asked for is not one of the model's.
+    #[error("{asked} levels asked for, but the model has 1 to {most}")]
+    Levels {
+        /// Levels asked for.
+        asked: usize,
+        /// Levels of the model.
+        most: usize,
+    },
+    /// The file was made with another model.
+    #[error(
+        "the file was encoded with the model {file}, but this is {model}; name the folder of the right \
+         model with --model"
+    )]
+    WrongModel {
+        /// Id in the file.
+        file: String,
+        /// Id of the model at hand.
+        model: String,
+    },
+    /// The header contradicts the model it names.
+    #[error("the file's header does not fit the model it names: its {0} is another one")]
+    Contradiction(&'static str),
+    /// The file was cut so short that most of what it promises is missing.
+    #[error(
+        "the file ends {seconds:.0} seconds before its header says it does; that much is not made up"
+    )]
+    MostlyMissing {
+        /// Seconds missing.
+        seconds: f64,
+    },
+}
+
+/// What encoding did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EncodeReport {
+    /// Samples per channel read.
+    pub samples: u64,
+    /// Channels.
+    pub channels: u16,
+    /// Rate of the source in Hz.
+    pub sample_rate: u32,
+    /// Bytes written.
+    pub bytes: u64,
+    /// Length of the source in seconds.
+    pub seconds: f64,
+    /// Bits a second of the whole file, all channels, in thousands.
+    pub kbps: f64,
+    /// Levels stored.
+    pub levels: usize,
+    /// What was noticed about the source.
+    pub warnings: Vec<AudioWarning>,
+}
+
+/// What decoding did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DecodeReport {
+    /// Samples per channel given.
+    pub samples: u64,
+    /// What was wrong with the file.
+    pub damages: Vec<Damage>,
+    /// Seconds that had to be made up.
+    pub concealed_seconds: f64,
+}
+
+/// Counts what passes through.
+struct Counter<W> {
+    inner: W,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Counter<W> {
+    fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
+        let written = self.inner.write(buffer)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Codes all of `source` with the first `levels` levels into `output`; `progress` hears how many samples
+/// per channel have been read. Memory does not depend on the source's length.
+///
+/// # Errors
+/// The source cannot be read, the output cannot be written, or there are not that many levels.
+pub fn encode<W: Write>(
+    codec: &Codec,
+    source: &mut dyn AudioSource,
+    levels: usize,
+    output: W,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(W, EncodeReport), FilesError> {
+    let config = codec.config();
+    if levels == 0 || levels > config.levels() {
+        return Err(FilesError::Levels { asked: levels, most: config.levels() });
+    }
+    let info = source.info().clone();
+    let channels = usize::from(info.channels);
+    let layout = config.layout().prefix(levels);
+    let header = Header {
+        model_id: codec.id(),
+        source_rate: info.sample_rate,
+        channels: info.channels,
+        // Sources may end early or be wrong about their length: the trailer says what it was.
+        samples: None,
+        codec_rate: config.sample_rate,
+        hop: config.hop as u32,
+        pre_skip: (config.synthesis_window - config.hop) as u32,
+        steps_per_chunk: Header::steps_per_second(
+            config.sample_rate,
+            config.hop as u32,
+            &layout,
+            info.channels,
+        ),
+        warm_up_steps: config.warm_up_steps() as u16,
+        layout,
+    };
+    let mut writer = ContainerWriter::new(Counter { inner: output, bytes: 0 }, header.clone())?;
+    let mut resampler = StreamResampler::new(info.sample_rate, config.sample_rate, channels)?;
+    let mut encoder = codec.encoder(channels, levels);
+    let block = resampler.block_frames().min(BLOCK);
+    let (mut planar, mut converted) = (Vec::new(), Vec::new());
+    let mut samples = 0u64;
+    loop {
+        let frames = source.read(&mut planar, block)?;
+        if frames == 0 {
+            break;
+        }
+        samples += frames as u64;
+        resampler.process(&planar, &mut converted)?;
+        push(&mut encoder, &mut writer, &mut converted)?;
+        progress(samples);
+    }
+    resampler.finish(&mut converted)?;
+    push(&mut encoder, &mut writer, &mut converted)?;
+    let left = header.steps(samples).saturating_sub(writer.steps());
+    writer.push_steps(&encoder.finish(left)?)?;
+    let counter = writer.finish(samples)?;
+    let seconds = samples as f64 / f64::from(info.sample_rate);
+    let report = EncodeReport {
+        samples,
+        channels: info.channels,
+        sample_rate: info.sample_rate,
+        bytes: counter.bytes,
+        seconds,
+        kbps: if samples == 0 { 0.0 } else { counter.bytes as f64 * 8.0 / seconds / 1000.0 },
+        levels,
+        warnings: source.warnings(),
+    };
+    Ok((counter.inner, report))
+}
+
+fn push<W: Write>(
+    encoder: &mut crate::codec::EncodeStream,
+    writer: &mut ContainerWriter<W>,
+    converted: &mut [Vec<f32>],
+) -> Result<(), FilesError> {
+    let tokens = encoder.push(converted)?;
+    converted.iter_mut().for_each(Vec::clear);
+    Ok(writer.push_steps(&tokens)?)
+}
+
+/// Decodes all of `reader` into `sink`, block by block at the source's rate, exactly as many samples as
+/// were encoded; lost passages are made up, faded to silence, and reported. `progress` hears how many
+/// samples per channel have been given.
+///
+/// # Errors
+/// The file belongs to another model, cannot be read, or `sink` refuses.
+pub fn decode<R: Read + Seek>(
+    codec: &Codec,
+    reader: &mut ContainerReader<R>,
+    sink: &mut dyn FnMut(&[Vec<f32>]) -> Result<(), AudioError>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<DecodeReport, FilesError> {
+    let header = reader.header().clone();
+    check(codec, &header)?;
+    let channels = usize::from(header.channels);
+    let mut output = Output {
+        resampler: Some(StreamResampler::new(header.codec_rate, header.source_rate, channels)?),
+        length: reader.samples(),
+        given: 0,
+        sink,
+        progress,
+    };
+    let mut decoder = codec.decoder(channels);
+    let mut conceal = Concealment::new(&header);
+    let mut damages = Vec::new();
+    let mut concealed_steps = 0;
+    while let Some(item) = reader.next_item().map_err(ReadError::Io)? {
+        match item {
+            Item::Chunk(chunk) => {
+                let mut samples = decoder.push(&chunk.channels)?;
+                conceal.sound(&chunk.channels, &mut samples);
+                output.push(&samples)?;
+            }
+            Item::Damage(damage) => {
+                let seconds = damage.steps as f64 * header.step_seconds();
+                if seconds > LONGEST_MISSING_END {
+                    return Err(FilesError::MostlyMissing { seconds });
+                }
+                let levels = reader_levels(&conceal, &header);
+                for _ in 0..damage.steps {
+                    let tokens = conceal.step(channels, levels);
+                    let mut samples = decoder.push(&tokens)?;
+                    conceal.silence(&mut samples);
+                    output.push(&samples)?;
+                }
+                concealed_steps += damage.steps;
+                damages.push(damage);
+            }
+        }
+    }
+    let samples = output.finish(&header)?;
+    let concealed_seconds = concealed_steps as f64 * header.step_seconds();
+    Ok(DecodeReport { samples, damages, concealed_seconds })
+}
+
+fn reader_levels(conceal: &Concealment, header: &Header) -> usize {
+    conceal.last.first().map_or(header.layout.levels(), |t| t.levels.len())
+}
+
+/// Whether a file is one of the model's.
+fn check(codec: &Codec, header: &Header) -> Result<(), FilesError> {
+    if header.model_id != codec.id() {
+        return Err(FilesError::WrongModel { file: header.model_id_hex(), model: codec.id_hex() });
+    }
+    let config = codec.config();
+    let layout = config.layout();
+    let levels = header.layout.levels();
+    if levels > layout.levels() || header.layout != layout.prefix(levels) {
+        return Err(FilesError::Contradiction("layout of levels"));
+    }
+    if header.codec_rate != config.sample_rate || header.hop as usize != config.hop {
+        return Err(FilesError::Contradiction("frame rate"));
+    }
+    if header.pre_skip as usize != config.synthesis_window - config.hop {
+        return Err(FilesError::Contradiction("pre-skip"));
+    }
+    Ok(())
+}
+
+/// Resamples and hands on.
+struct Output<'a> {
+    resampler: Option<StreamResampler>,
+    /// Samples per channel to give in all, where known.
+    length: Option<u64>,
+    given: u64,
+    sink: &'a mut dyn FnMut(&[Vec<f32>]) -> Result<(), AudioError>,
+    progress: &'a mut dyn FnMut(u64),
+}
+
+impl Output<'_> {
+    fn push(&mut self, samples: &[Vec<f32>]) -> Result<(), FilesError> {
+        let frames = samples.first().map_or(0, Vec::len);
+        let Some(resampler) = &mut self.resampler else { return Ok(()) };
+        let block = resampler.block_frames().max(1);
+        for first in (0..frames).step_by(block) {
+            let last = (first + block).min(frames);
+            let part: Vec<&[f32]> = samples.iter().map(|s| &s[first..last]).collect();
+            let mut converted = Vec::new();
+            resampler.process(&part, &mut converted)?;
+            Self::give(self.length, &mut self.given, &mut converted, self.sink)?;
+        }
+        (self.progress)(self.given);
+        Ok(())
+    }
+
+    fn give(
+        length: Option<u64>,
+        given: &mut u64,
+        converted: &mut [Vec<f32>],
+        sink: &mut dyn FnMut(&[Vec<f32>]) -> Result<(), AudioError>,
+    ) -> Result<(), AudioError> {
+        let frames = converted.first().map_or(0, Vec::len) as u64;
+        let keep = frames.min(length.unwrap_or(u64::MAX) - *given);
+        converted.iter_mut().for_each(|c| c.truncate(keep as usize));
+        *given += keep;
+        if keep > 0 { sink(converted) } else { Ok(()) }
+    }
+
+    /// The rest, and silence where even the steps made up do not reach the end (a file of unknown
+    /// length that was cut ends where it was cut).
+    fn finish(mut self, header: &Header) -> Result<u64, FilesError> {
+        if let Some(resampler) = self.resampler.take() {
+            let mut converted = Vec::new();
+            resampler.finish(&mut converted)?;
+            Self::give(self.length, &mut self.given, &mut converted, self.sink)?;
+        }
+        let silence = vec![vec![0.0; BLOCK]; header.channels.into()];
+        while let Some(missing) = self.length.map(|l| l - self.given).filter(|&m| m > 0) {
+            let now = missing.min(BLOCK as u64);
+            let part: Vec<Vec<f32>> = silence.iter().map(|s| s[..now as usize].to_vec()).collect();
+            (self.sink)(&part)?;
+            self.given += now;
+        }
+        Ok(self.given)
+    }
+}
+
+/// Makes up lost steps: the last step goes on and fades out, and the sound after it fades in.
+struct Concealment {
+    /// The last step's tokens, by channel; none before the first.
+    last: Vec<Tokens>,
+    /// Gain of the next sample.
+    gain: f32,
+    fall: f32,
+    rise: f32,
+    layout: crate::tokens::TokenLayout,
+}
+
+impl Concealment {
+    fn new(header: &Header) -> Self {
+        let rate = f64::from(header.codec_rate);
+        Self {
+            last: Vec::new(),
+            gain: 1.0,
+            fall: (1.0 / (FADE_OUT * rate)) as f32,
+            rise: (1.0 / (FADE_IN * rate)) as f32,
+            layout: header.layout.clone(),
+        }
+    }
+
+    /// After a good chunk: remembers how it ended, and fades it in after a gap.
+    fn sound(&mut self, channels: &[Tokens], samples: &mut [Vec<f32>]) {
+        if channels.first().is_some_and(|t| t.levels.first().is_some_and(|l| !l.is_empty())) {
+            let last_step = |t: &Tokens| Tokens {
+                levels: t
+                    .levels
+                    .iter()
+                    .enumerate()
+                    .map(|(l, codes)| {
+                        codes[codes.len().saturating_sub(self.layout.codes_per_step(l))..].to_vec()
+                    })
+                    .collect(),
+            };
+            self.last = channels.iter().map(last_step).collect();
+        }
+        self.fade(samples, self.rise);
+    }
+
+    /// One lost step's tokens.
+    fn step(&mut self, channels: usize, levels: usize) -> Vec<Tokens> {
+        if self.last.is_empty() {
+            // Nothing to go on from: any code, unheard.
+            self.gain = 0.0;
+            let zeros = |l| vec![0; self.layout.codes_per_step(l)];
+            return vec![Tokens { levels: (0..levels).map(zeros).collect() }; channels];
+        }
+        self.last.clone()
+    }
+
+    /// Fades what was made up.
+    fn silence(&mut self, samples: &mut [Vec<f32>]) {
+        self.fade(samples, -self.fall);
+    }
+
+    fn fade(&mut self, samples: &mut [Vec<f32>], slope: f32) {
+        if slope > 0.0 && self.gain >= 1.0 {
+            return;
+        }
+        let mut end = self.gain;
+        for channel in samples.iter_mut() {
+            let mut gain = self.gain;
+            for sample in channel.iter_mut() {
+                *sample *= gain;
+                gain = (gain + slope).clamp(0.0, 1.0);
+            }
+            end = gain;
+        }
+        self.gain = end;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+    use crate::audio::{AudioInfo, SampleFormat};
+    use crate::bitstream::DamageReason;
+    use crate::codec::save_model;
+    use crate::config::{CodecConfig, VqConfig};
+    use crate::model::Network;
+    use candle_core::Device;
+
+    /// A signal as a source.
+    struct Signal {
+        info: AudioInfo,
+        planar: Vec<Vec<f32>>,
+        at: usize,
+    }
+
+    impl Signal {
+        fn tone(rate: u32, channels: u16, frames: usize) -> Self {
+            let planar = (0..channels)
+                .map(|c| {
+                    (0..frames).map(|n| (0.05 * f32::from(c + 1) * n as f32).sin() * 0.3).collect()
+                })
+                .collect();
+            let info = AudioInfo {
+                sample_rate: rate,
+                channels,
+                frames: None,
+                format: SampleFormat::Float(32),
+            };
+            Self { info, planar, at: 0 }
+        }
+    }
+
+    impl AudioSource for Signal {
+        fn info(&self) -> &AudioInfo {
+            &self.info
+        }
+
+        fn read(&mut self, planar: &mut Vec<Vec<f32>>, max: usize) -> Result<usize, AudioError> {
+            let end = (self.at + max).min(self.planar[0].len());
+            *planar = self.planar.iter().map(|p| p[self.at..end].to_vec()).collect();
+            let frames = end - self.at;
+            self.at = end;
+            Ok(frames)
+        }
+
+        fn warnings(&self) -> Vec<AudioWarning> {
+            Vec::new()
+        }
+    }
+
+    fn codec() -> Codec {
+        let config = CodecConfig {
+            dim: 8,
+            encoder_blocks: 1,
+            decoder_blocks: 1,
+            vq: VqConfig { codebook_size: 32, ..Default::default() },
+            ..CodecConfig::default()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let network = Network::random(&config, 5, &Device::Cpu).unwrap();
+        save_model(folder.path(), &config, &network.params.snapshot().unwrap()).unwrap();
+        Codec::load(folder.path()).unwrap()
+    }
+
+    fn decoded(codec: &Codec, bytes: &[u8]) -> (Vec<Vec<f32>>, DecodeReport) {
+        let mut reader = ContainerReader::open(Cursor::new(bytes)).unwrap();
+        let mut out = vec![Vec::new(); reader.header().channels.into()];
+        let mut sink = |block: &[Vec<f32>]| {
+            for (out, block) in out.iter_mut().zip(block) {
+                out.extend_from_slice(block);
+            }
+            Ok(())
+        };
+        let report = decode(codec, &mut reader, &mut sink, &mut |_| {}).unwrap();
+        (out, report)
+    }
+
+    #[test]
+    fn lengths_are_exact_at_any_rate() {
+        let codec = codec();
+        for (rate, channels, frames) in
+            [(48_000, 1, 1), (44_100, 2, 30_011), (8_000, 3, 9_999), (96_000, 1, 77), (1, 1, 3)]
+        {
+            let mut source = Signal::tone(rate, channels, frames);
+            let (bytes, report) = encode(&codec, &mut source, 4, Vec::new(), &mut |_| {}).unwrap();
+            assert_eq!((report.samples, report.bytes), (frames as u64, bytes.len() as u64));
+            let (out, report) = decoded(&codec, &bytes);
+            assert_eq!(out.len(), usize::from(channels));
+            assert!(out.iter().all(|c| c.len() == frames), "{rate} Hz");
+            assert!(report.damages.is_empty());
+            assert!(out.iter().flatten().all(|v| v.is_finite()));
+        }
+    }
+
+    #[test]
+    fn nothing_in_gives_nothing_out() {
+        let codec = codec();
+        let mut source = Signal::tone(44_100, 2, 0);
+        let (bytes, report) = encode(&codec, &mut source, 1, Vec::new(), &mut |_| {}).unwrap();
+        assert_eq!((report.samples, report.kbps), (0, 0.0));
+        assert_eq!(decoded(&codec, &bytes).1.samples, 0);
+    }
+
+    #[test]
+    fn a_lost_chunk_is_reported_faded_and_keeps_the_time() {
+        let codec = codec();
+        let mut source = Signal::tone(48_000, 2, 5 * 48_000);
+        let (bytes, _) = encode(&codec, &mut source, 4, Vec::new(), &mut |_| {}).unwrap();
+        let (whole, _) = decoded(&codec, &bytes);
+        let mut damaged = bytes.clone();
+        let middle = bytes.len() / 2;
+        damaged[middle] ^= 0x10;
+        let (out, report) = decoded(&codec, &damaged);
+        assert_eq!(report.damages.len(), 1);
+        assert_eq!(report.damages[0].reason, DamageReason::Checksum);
+        assert!((report.concealed_seconds - 1.0).abs() < 1e-9);
+        assert_eq!(out[0].len(), whole[0].len());
+        let lost = report.damages[0].first as usize * 48_000;
+        // Unchanged before, silent in the middle of the gap, the same again well after it.
+        assert_eq!(out[0][..lost - 1440], whole[0][..lost - 1440]);
+        let quiet = lost + 20_000..lost + 45_000;
+        assert!(out.iter().all(|c| c[quiet.clone()].iter().all(|v| *v == 0.0)));
+        let after = lost + 48_000 + 20_000;
+        for (a, b) in out[1][after..].iter().zip(&whole[1][after..]) {
+            assert!((a - b).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn another_models_file_is_refused() {
+        let codec = codec();
+        let mut source = Signal::tone(48_000, 1, 1000);
+        let (mut bytes, _) = encode(&codec, &mut source, 4, Vec::new(), &mut |_| {}).unwrap();
+        let mut reader = ContainerReader::open(Cursor::new(&bytes)).unwrap();
+        let header = Header { model_id: [7; 16], ..reader.header().clone() };
+        let length = reader.header().to_bytes().unwrap().len();
+        assert!(reader.next_item().unwrap().is_some());
+        bytes.splice(..length, header.to_bytes().unwrap());
+        let mut reader = ContainerReader::open(Cursor::new(&bytes)).unwrap();
+        let result = decode(&codec, &mut reader, &mut |_| Ok(()), &mut |_| {});
+        assert!(matches!(result, Err(FilesError::WrongModel { .. })));
+    }
+
+    #[test]
+    fn levels_beyond_the_models_are_refused() {
+        let codec = codec();
+        for asked in [0, 5] {
+            let mut source = Signal::tone(48_000, 1, 10);
+            let result = encode(&codec, &mut source, asked, Vec::new(), &mut |_| {});
+            assert!(matches!(result, Err(FilesError::Levels { .. })));
+        }
+    }
+}
