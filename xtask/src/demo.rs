@@ -1,0 +1,6 @@
+//! Demo placeholder.
+use anyhow::Result;
+/// x
+pub fn demo() -> Result<()> {
+    Ok(())
+}
