@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use sha2::{Digest, Sha256};
 
-use crate::bitstream::{FileError, OutputFile, Overwrite};
+use crate::bitstream::{FileError, write_atomically};
 use crate::config::{CodecConfig, ConfigError, MAX_CONFIG_BYTES};
 use crate::model::Network;
 use crate::tokens::Tokens;
@@ -407,11 +407,7 @@ pub fn save_model(
         .map_err(|source| CodecError::Config { path: dir.join(CONFIG_FILE), source })?;
     std::fs::create_dir_all(dir).map_err(|source| CodecError::Read { path: dir.into(), source })?;
     for (name, bytes) in [(WEIGHTS_FILE, bytes.as_slice()), (CONFIG_FILE, text.as_bytes())] {
-        let path = dir.join(name);
-        let mut file = OutputFile::create(&path, Overwrite::Replace)?;
-        std::io::Write::write_all(&mut file, bytes)
-            .map_err(|source| CodecError::Read { path, source })?;
-        file.commit()?;
+        write_atomically(&dir.join(name), bytes)?;
     }
     Ok(())
 }

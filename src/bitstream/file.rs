@@ -118,6 +118,16 @@ impl OutputFile {
     }
 }
 
+/// Replaces the file at `path` by `bytes`: at any moment there is the old file or the new one.
+///
+/// # Errors
+/// As [`OutputFile::create`] and [`OutputFile::commit`].
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let mut file = OutputFile::create(path, Overwrite::Replace)?;
+    file.write_all(bytes).map_err(|source| io_error(path, source))?;
+    file.commit()
+}
+
 impl Write for OutputFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.write(bytes)

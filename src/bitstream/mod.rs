@@ -67,7 +67,7 @@ mod writer;
 
 pub use chunk::{CHUNK_OVERHEAD, Chunk, MAX_CHUNKS, MAX_PAYLOAD};
 pub use damage::{Damage, DamageReason};
-pub use file::{FileError, OutputFile, Overwrite};
+pub use file::{FileError, OutputFile, Overwrite, write_atomically};
 pub use header::{
     FORMAT_VERSION, Header, HeaderError, MAGIC, MAX_CHANNELS, MAX_HOP, MAX_PRE_SKIP, MAX_RATE,
     MAX_SAMPLES,

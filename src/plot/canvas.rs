@@ -1,6 +1,6 @@
 //! An RGB image and how to draw on it.
 
-use std::io::Write;
+use crate::bitstream::write_atomically;
 use std::path::Path;
 
 use font8x8::{BASIC_FONTS, GREEK_FONTS, LATIN_FONTS, UnicodeFonts};
@@ -191,31 +191,13 @@ impl Canvas {
     /// [`PlotError::Write`] with the path, or [`PlotError::Encode`].
     pub fn save(&self, path: &Path) -> Result<(), PlotError> {
         let bytes = self.encode()?;
-        write_atomically(path, &bytes)
-            .map_err(|source| PlotError::Write { path: path.to_path_buf(), source })
+        Ok(write_atomically(path, &bytes)?)
     }
 
     fn index(&self, x: i32, y: i32) -> Option<usize> {
         let (x, y) = (usize::try_from(x).ok()?, usize::try_from(y).ok()?);
         (x < self.width && y < self.height).then(|| y * self.width + x)
     }
-}
-
-/// Replaces `path` by `bytes`: under a temporary name in the same folder first, synced, then renamed.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    // Temporary files are for their owner alone by default; this one stays, so the umask decides.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.prefix(".tessera-").suffix(".part").tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
 }
 
 /// Rows of the character from the top; bit 0 is the leftmost dot.

@@ -26,10 +26,9 @@ mod chart;
 mod colour;
 mod spectrogram;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 #[cfg(feature = "runlog")]
-pub(crate) use canvas::write_atomically;
 pub use canvas::{Canvas, Font};
 pub use chart::{LineChart, Series};
 pub use colour::{Rgb, magma};
@@ -48,15 +47,8 @@ pub enum PlotError {
         title: String,
     },
     /// The file could not be written.
-    #[error(
-        "cannot write the picture {path}: {source}; check that its folder exists and has space"
-    )]
-    Write {
-        /// The file that was to be written.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Write(#[from] crate::bitstream::FileError),
     /// The PNG encoder failed.
     #[error("cannot encode the picture as PNG: {0}")]
     Encode(#[from] png::EncodingError),

@@ -1,11 +1,12 @@
 //! A training run on disk: everything needed to go on as if it had never stopped.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
+
+use crate::bitstream::{FileError, write_atomically};
 
 /// Name of the checkpoint in a run's folder.
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
@@ -15,9 +16,12 @@ pub const CONFIG: &str = "train.json";
 /// A checkpoint that cannot be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// Reading or writing failed.
-    #[error("{path}: {source}; is the disk full or the folder not yours?")]
-    Io {
+    /// Writing failed; an older checkpoint is still there.
+    #[error(transparent)]
+    Write(#[from] FileError),
+    /// Reading failed.
+    #[error("cannot read the checkpoint {path}: {source}")]
+    Read {
         /// The file.
         path: PathBuf,
         /// The reason.
@@ -48,28 +52,6 @@ pub struct Progress {
     pub seed: u64,
 }
 
-/// Writes `bytes` to `path` under a temporary name in the same folder, syncs and renames: at any moment
-/// there is the old file or the new one.
-///
-/// # Errors
-/// The folder cannot be written to, or the disk is full.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
-    let fail = |source| CheckpointError::Io { path: path.into(), source };
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(fail)?;
-    file.write_all(bytes).map_err(fail)?;
-    file.as_file().sync_all().map_err(fail)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // Temporary files are private; what is kept is as readable as other files.
-        let readable = std::fs::Permissions::from_mode(0o644);
-        file.as_file().set_permissions(readable).map_err(fail)?;
-    }
-    file.persist(path).map_err(|e| fail(e.error))?;
-    Ok(())
-}
-
 /// Saves tensors and progress.
 ///
 /// # Errors
@@ -84,7 +66,7 @@ pub fn save(
     let metadata = HashMap::from([("progress".to_string(), text)]);
     let bytes =
         safetensors::serialize(tensors, Some(metadata)).map_err(|e| damaged(e.to_string()))?;
-    write_atomically(path, &bytes)
+    Ok(write_atomically(path, &bytes)?)
 }
 
 /// Loads what [`save`] wrote.
@@ -93,8 +75,8 @@ pub fn save(
 /// The file is missing, unreadable or no checkpoint.
 pub fn load(path: &Path) -> Result<(Progress, BTreeMap<String, Tensor>), CheckpointError> {
     let damaged = |reason: String| CheckpointError::Damaged { path: path.into(), reason };
-    let bytes =
-        std::fs::read(path).map_err(|source| CheckpointError::Io { path: path.into(), source })?;
+    let bytes = std::fs::read(path)
+        .map_err(|source| CheckpointError::Read { path: path.into(), source })?;
     let (_, metadata) =
         safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| damaged(e.to_string()))?;
     let text = metadata.metadata().as_ref().and_then(|m| m.get("progress"));

@@ -4,6 +4,11 @@ mod train;
 
 use clap::{Parser, Subcommand};
 
+/// A training step takes and gives back hundreds of megabytes; the system's allocator returns them to
+/// the kernel each time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A small neural audio codec: trains on your sounds, turns audio into tokens and back.
 #[derive(Parser)]
 #[command(name = "tessera", version)]

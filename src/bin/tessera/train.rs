@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
-use tessera_codec::train::checkpoint::{CHECKPOINT, CONFIG, write_atomically};
+use tessera_codec::bitstream::write_atomically;
+use tessera_codec::train::checkpoint::{CHECKPOINT, CONFIG};
 use tessera_codec::train::dataset::{Dataset, DatasetOptions};
 use tessera_codec::train::{Budget, TrainConfig, Trainer};
 

@@ -34,6 +34,9 @@ use table::Table;
 /// Why the log could not be opened, written or drawn.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
+    /// A file could not be replaced.
+    #[error(transparent)]
+    Write(#[from] crate::bitstream::FileError),
     /// A file or folder could not be read or written.
     #[error("cannot {action} {path}: {source}; check the folder, its permissions and free space")]
     Io {

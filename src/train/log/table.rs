@@ -5,7 +5,7 @@ use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use super::{Column, LogError};
-use crate::plot::write_atomically;
+use crate::bitstream::write_atomically;
 
 /// The table of a run, open for appending.
 #[derive(Debug)]
@@ -29,8 +29,7 @@ impl Table {
                         let kept = keep(path, &text, step)?;
                         columns = header(path, &kept)?;
                         if kept.len() < text.len() {
-                            write_atomically(path, kept.as_bytes())
-                                .map_err(LogError::io("write", path))?;
+                            write_atomically(path, kept.as_bytes())?;
                         }
                     }
                     Err(e) if e.kind() == ErrorKind::NotFound => {}
