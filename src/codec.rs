@@ -177,7 +177,7 @@ impl Codec {
 
     /// Begins decoding `channels` channels.
     pub fn decoder(&self, channels: usize) -> DecodeStream<'_> {
-        DecodeStream { codec: self, history: vec![Tokens::default(); channels], steps: 0 }
+        DecodeStream { codec: self, history: vec![Tokens::default(); channels], steps: 0, done: 0 }
     }
 
     /// Steps before a segment that the encoder has to see again.
@@ -280,6 +280,8 @@ pub struct DecodeStream<'a> {
     history: Vec<Tokens>,
     /// Steps in `history`.
     steps: usize,
+    /// Steps taken in all.
+    done: u64,
 }
 
 impl DecodeStream<'_> {
@@ -361,7 +363,10 @@ impl DecodeStream<'_> {
             })
             .collect::<candle_core::Result<Vec<_>>>()?;
         let latents = self.codec.network.quantizer.decode(&codes)?;
-        let samples = self.codec.network.decoder.forward(&latents)?.detach();
+        // All channels share the noise: what is alike on them stays in the middle.
+        let first = (self.done - self.steps as u64) * layout.frames_per_step() as u64;
+        let first_frames = vec![first; all.len()];
+        let samples = self.codec.network.decoder.forward(&latents, &first_frames)?.detach();
         let (step, lag) = (config.samples_per_step(), self.lag());
         // What earlier calls gave ends `lag` samples before the steps remembered do.
         let begin = (self.steps * step).saturating_sub(lag);
@@ -377,6 +382,7 @@ impl DecodeStream<'_> {
             }
         }
         (self.history, self.steps) = (all, keep);
+        self.done += steps as u64;
         Ok(())
     }
 }
@@ -469,7 +475,8 @@ mod tests {
         let flat = Tensor::from_vec(signals.concat(), (2, steps * step), &Device::Cpu).unwrap();
         let latents = codec.network.encoder.forward(&flat).unwrap();
         let codes = codec.network.quantizer.encode(&latents, 4).unwrap();
-        let whole = codec.network.decoder.forward(&codec.network.quantizer.decode(&codes).unwrap());
+        let latents = codec.network.quantizer.decode(&codes).unwrap();
+        let whole = codec.network.decoder.forward(&latents, &[0, 0]);
         let whole: Vec<Vec<f32>> = whole.unwrap().to_vec2().unwrap();
 
         let mut encoder = codec.encoder(2, 4);

@@ -25,22 +25,23 @@ impl Decoder {
         let blocks = (0..config.decoder_blocks)
             .map(|i| Block::new(p, &format!("decoder.blocks.{i}"), config))
             .collect::<Result<_>>()?;
-        let synthesis = InverseStft::new(config.synthesis_window, config.hop)
+        let synthesis = InverseStft::new(config.synthesis_window, config.hop, config.sample_rate)
             .map_err(candle_core::Error::wrap)?;
         let head = Linear::head(p, "decoder.head", dim, synthesis.bins())?;
         Ok(Self { input, blocks, head, synthesis })
     }
 
     /// Latents (batch, frames, dim) to samples (batch, frames * hop), aligned with the encoder's input.
+    /// `first_frames` has the number of each item's first frame in its stream.
     /// The last `synthesis_window - hop` samples still lack what frames to come will add.
     ///
     /// # Errors
     /// Another shape.
-    pub fn forward(&self, latents: &Tensor) -> Result<Tensor> {
+    pub fn forward(&self, latents: &Tensor, first_frames: &[u64]) -> Result<Tensor> {
         let mut x = self.input.forward(latents)?;
         for block in &self.blocks {
             x = block.forward(&x)?;
         }
-        self.synthesis.forward(&self.head.forward(&ops::normalize(&x)?)?)
+        self.synthesis.forward(&self.head.forward(&ops::normalize(&x)?)?, first_frames)
     }
 }

@@ -314,7 +314,10 @@ impl Trainer {
             vq.diversity > 0.0,
             &mut rng,
         )?;
-        let decoded = self.network.decoder.forward(&quantized.latents)?;
+        // Somewhere in a long stream, elsewhere each time: the noise of the synthesis is not to be learned.
+        let mut rng = self.rng(6);
+        let first_frames: Vec<u64> = (0..self.config.batch).map(|_| rng.random()).collect();
+        let decoded = self.network.decoder.forward(&quantized.latents, &first_frames)?;
         // The end still lacks frames to come.
         let codec = &self.config.codec;
         let complete = samples.dim(1)? - (codec.synthesis_window - codec.hop);
@@ -459,7 +462,7 @@ impl Trainer {
                 narrow.latents
             }
         };
-        let decoded = self.network.decoder.forward(&passed)?.detach();
+        let decoded = self.network.decoder.forward(&passed, &vec![0; crops])?.detach();
         let codec = &self.config.codec;
         let complete = length - (codec.synthesis_window - codec.hop);
         let (y, x) = (decoded.narrow(1, 0, complete)?, batch.narrow(1, 0, complete)?);

@@ -19,6 +19,9 @@ const MAX_LOG_MAGNITUDE: f32 = 6.0;
 /// Squared length under which a direction fades to none, which keeps its gradient finite.
 const SOFT: f32 = 1e-4;
 
+/// The noise added to directions rises from none at the first frequency to full at the second, in Hz.
+const NOISE_BAND: (f32, f32) = (500.0, 2500.0);
+
 /// An inverse STFT that cannot be built.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -42,6 +45,8 @@ pub struct InverseStft {
 struct Plan {
     window: usize,
     hop: usize,
+    /// Largest noise on each bin's direction.
+    noise: Vec<f32>,
     /// Hann window, scaled so that overlapping windows sum to one, over the FFT's length.
     shape: Vec<f32>,
     forward: Arc<dyn Fft<f32>>,
@@ -49,11 +54,15 @@ struct Plan {
 }
 
 impl InverseStft {
-    /// Plans the transform; `window` and `hop` in samples.
+    /// Plans the transform; `window` and `hop` in samples, `rate` in samples a second.
     ///
     /// # Errors
     /// The window is odd or no multiple, at least 2, of the hop.
-    pub fn new(window: usize, hop: usize) -> std::result::Result<Self, InverseStftError> {
+    pub fn new(
+        window: usize,
+        hop: usize,
+        rate: u32,
+    ) -> std::result::Result<Self, InverseStftError> {
         if hop == 0 || window % 2 != 0 || window % hop != 0 || window < 2 * hop {
             return Err(InverseStftError { window, hop });
         }
@@ -66,7 +75,13 @@ impl InverseStft {
             .collect();
         let (forward, inverse) =
             (planner.plan_fft_forward(window), planner.plan_fft_inverse(window));
-        Ok(Self { inner: Arc::new(Plan { window, hop, shape, forward, inverse }) })
+        let noise = (0..=window / 2)
+            .map(|bin| {
+                let frequency = bin as f32 * rate as f32 / window as f32;
+                ((frequency - NOISE_BAND.0) / (NOISE_BAND.1 - NOISE_BAND.0)).clamp(0.0, 1.0)
+            })
+            .collect();
+        Ok(Self { inner: Arc::new(Plan { window, hop, noise, shape, forward, inverse }) })
     }
 
     /// Bins of one frame: `window / 2 + 1`.
@@ -80,16 +95,39 @@ impl InverseStft {
     }
 
     /// Samples: `head` is (batch, frames, 3 bins), log magnitudes, then the real and the imaginary parts
-    /// of the directions; gives (batch, frames * hop). The last `window - hop` samples still lack frames to come.
+    /// of the directions; `first_frames` has, for each item, the number of its first frame in its stream,
+    /// which the noise is drawn by; gives (batch, frames * hop). The last `window - hop` samples still lack frames to come.
     ///
     /// # Errors
     /// A tensor of another shape.
-    pub fn forward(&self, head: &Tensor) -> Result<Tensor> {
+    pub fn forward(&self, head: &Tensor, first_frames: &[u64]) -> Result<Tensor> {
+        let head = (head + self.noise(head, first_frames)?)?;
         if head.device().is_cpu() {
             head.contiguous()?.apply_op1(Forward(self.inner.clone()))
         } else {
-            self.reference(head)
+            self.reference(&head)
         }
+    }
+
+    /// What is added to the head's output: nothing to log magnitudes, noise to directions.
+    fn noise(&self, head: &Tensor, first_frames: &[u64]) -> Result<Tensor> {
+        let (batch, frames, width) = head.dims3()?;
+        if width != self.inputs() || first_frames.len() != batch {
+            candle_core::bail!(
+                "inverse STFT: {batch} items of {width} values a frame, but {} first frames and {} values",
+                first_frames.len(),
+                self.inputs()
+            );
+        }
+        let bins = self.bins();
+        let mut noise = vec![0.0; batch * frames * width];
+        for (item, &first) in noise.chunks_exact_mut((frames * width).max(1)).zip(first_frames) {
+            item.par_chunks_exact_mut(width).enumerate().for_each(|(t, row)| {
+                let (a, b) = row[bins..].split_at_mut(bins);
+                draw(first.wrapping_add(t as u64), &self.inner.noise, a, b);
+            });
+        }
+        Tensor::from_vec(noise, head.shape(), head.device())
     }
 
     /// The same out of candle's operations: a matrix product with the DFT.
@@ -138,6 +176,23 @@ impl InverseStft {
             Tensor::from_vec(cosines, (bins, window), device)?,
             Tensor::from_vec(sines, (bins, window), device)?,
         ))
+    }
+}
+
+/// The noise of one frame: two numbers a bin, evenly distributed over -1..1 times `size`, made from the
+/// frame's number alone, so that a stream sounds the same wherever it is entered.
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
+fn draw(frame: u64, size: &[f32], a: &mut [f32], b: &mut [f32]) {
+    let frame = (frame as u32 ^ (frame >> 32) as u32).wrapping_mul(0x9e37_79b1);
+    for (bin, ((a, b), size)) in a.iter_mut().zip(b).zip(size).enumerate() {
+        // The finaliser of MurmurHash3 (Appleby) over frame and bin.
+        let mut h = frame ^ (bin as u32).wrapping_mul(0x85eb_ca6b);
+        h = (h ^ (h >> 16)).wrapping_mul(0x85eb_ca6b);
+        h = (h ^ (h >> 13)).wrapping_mul(0xc2b2_ae35);
+        h ^= h >> 16;
+        let scale = size / 32_768.0;
+        *a = scale * (f32::from(h as u16) - 32_767.5);
+        *b = scale * (f32::from((h >> 16) as u16) - 32_767.5);
     }
 }
 
@@ -320,11 +375,13 @@ mod tests {
     #[test]
     fn matches_the_dft_and_finite_differences() {
         for (window, hop, frames) in [(24, 6, 7), (16, 8, 6), (24, 6, 2)] {
-            let stft = InverseStft::new(window, hop).unwrap();
+            let stft = InverseStft::new(window, hop, 48_000).unwrap();
             let head = (check::random(1, &[3, frames, stft.inputs()]) * 2.0).unwrap();
-            let y = stft.forward(&head).unwrap();
-            check::close(&y, &stft.reference(&head).unwrap(), 1e-4);
-            check::gradients(|t| stft.forward(&t[0]), &[head], 5e-3);
+            let at = [0, 5, u64::MAX];
+            let y = stft.forward(&head, &at).unwrap();
+            let noisy = (&head + stft.noise(&head, &at).unwrap()).unwrap();
+            check::close(&y, &stft.reference(&noisy).unwrap(), 1e-4);
+            check::gradients(|t| stft.forward(&t[0], &at), &[head], 5e-3);
         }
     }
 
@@ -332,7 +389,8 @@ mod tests {
     fn a_constant_tone_has_a_constant_level() {
         // Bin 4 of 64 at hop 16 returns to the same phase every frame.
         let (window, hop, frames) = (64, 16, 12);
-        let stft = InverseStft::new(window, hop).unwrap();
+        // So slow that the noise, which belongs to high frequencies, stays out.
+        let stft = InverseStft::new(window, hop, 1000).unwrap();
         let (width, bins) = (stft.inputs(), stft.bins());
         let mut head = vec![-30.0f32; frames * width];
         for t in 0..frames {
@@ -341,7 +399,7 @@ mod tests {
             head[t * width + 2 * bins + 4] = 0.0;
         }
         let head = Tensor::from_vec(head, (1, frames, width), &Device::Cpu).unwrap();
-        let y = super::super::host(&stft.forward(&head).unwrap()).unwrap();
+        let y = super::super::host(&stft.forward(&head, &[0]).unwrap()).unwrap();
         for n in 0..(frames - 3) * hop {
             let expected = (2.0 * PI * 4.0 * n as f32 / window as f32).cos();
             assert!((y[n] - expected).abs() < 1e-3, "at {n}: {} against {expected}", y[n]);
@@ -350,8 +408,27 @@ mod tests {
 
     #[test]
     fn windows_that_do_not_overlap_are_refused() {
-        assert!(InverseStft::new(16, 16).is_err());
-        assert!(InverseStft::new(15, 5).is_err());
-        assert!(InverseStft::new(20, 8).is_err());
+        for (window, hop) in [(16, 16), (15, 5), (20, 8), (16, 0)] {
+            assert!(InverseStft::new(window, hop, 48_000).is_err());
+        }
+    }
+
+    #[test]
+    fn noise_is_even_bounded_and_belongs_to_the_frame() {
+        let stft = InverseStft::new(64, 16, 48_000).unwrap();
+        let head = Tensor::zeros((1, 400, stft.inputs()), candle_core::DType::F32, &Device::Cpu);
+        let head = head.unwrap();
+        let all = super::super::host(&stft.noise(&head, &[0]).unwrap()).unwrap();
+        let later = super::super::host(&stft.noise(&head, &[7]).unwrap()).unwrap();
+        let (width, bins) = (stft.inputs(), stft.bins());
+        assert_eq!(all[7 * width..], later[..393 * width]);
+        let high: Vec<f32> = (0..400)
+            .flat_map(|t| all[t * width + bins + 10..t * width + 2 * bins].to_vec())
+            .collect();
+        let mean = high.iter().sum::<f32>() / high.len() as f32;
+        let power = high.iter().map(|v| v * v).sum::<f32>() / high.len() as f32;
+        assert!(mean.abs() < 0.03 && (power - 1.0 / 3.0).abs() < 0.02, "{mean} {power}");
+        assert!(all.iter().all(|v| v.abs() <= 1.0));
+        assert!((0..400).all(|t| all[t * width..t * width + bins].iter().all(|v| *v == 0.0)));
     }
 }
