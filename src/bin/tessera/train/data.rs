@@ -64,7 +64,12 @@ pub fn open(
 fn tell(folder: &Path, run: &Path, found: &DatasetReport) {
     for (kind, list) in [("not used", &found.skipped), ("used, but", &found.warnings)] {
         for (path, reason) in list.iter().take(MAX_NAMED) {
-            report::warn(&format!("{kind}: {}: {reason}", folder.join(path).display()));
+            let path = folder.join(path).display().to_string();
+            // Most reasons name the file themselves.
+            match reason.contains(&path) {
+                true => report::warn(&format!("{kind}: {reason}")),
+                false => report::warn(&format!("{kind}: {path}: {reason}")),
+            }
         }
         if list.len() > MAX_NAMED {
             let more = list.len() - MAX_NAMED;
