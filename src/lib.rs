@@ -18,3 +18,8 @@ pub mod files;
 pub mod model;
 #[cfg(any(feature = "dataset", feature = "runlog"))]
 pub mod train;
+
+// The README's example has to compile.
+#[cfg(all(doctest, feature = "train"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

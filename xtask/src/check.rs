@@ -1,0 +1,26 @@
+//! `cargo xtask test`: everything that has to hold before a change goes in.
+
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::run::{cargo, run};
+use crate::system;
+
+/// Runs all checks, quick ones first; the first that fails ends it.
+pub fn check() -> Result<()> {
+    let start = Instant::now();
+    system::packages()?;
+    system::components()?;
+    let deny = ["--", "-D", "warnings"];
+    run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    let workspace = ["clippy", "--workspace", "--all-targets"];
+    run(&mut cargo(&[&workspace[..], &deny].concat()))?;
+    // The library without the trainer and the command line, as other programs embed it.
+    let bare = ["clippy", "--package", "tessera-codec", "--no-default-features", "--all-targets"];
+    run(&mut cargo(&[&bare[..], &deny].concat()))?;
+    run(cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+    run(&mut cargo(&["test", "--workspace"]))?;
+    println!("\nAll checks passed in {:.0} s", start.elapsed().as_secs_f64());
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! What has to be on the machine before cargo can build everything.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::run::{run, succeeds};
+
+/// Something that is needed, how to see whether it is there, and the Debian packages that bring it.
+struct Need {
+    what: &'static str,
+    probe: (&'static str, &'static [&'static str]),
+    packages: &'static [&'static str],
+}
+
+/// What the workspace needs beside Rust. No library: audio devices and windows are not used yet.
+const NEEDS: &[Need] = &[Need {
+    what: "a C compiler",
+    probe: ("cc", &["--version"]),
+    packages: &["gcc", "libc6-dev"],
+}];
+
+/// Installs what is missing; does nothing, and needs no network, when nothing is.
+pub fn packages() -> Result<()> {
+    let missing: Vec<&Need> =
+        NEEDS.iter().filter(|need| !succeeds(need.probe.0, need.probe.1)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let what = missing.iter().map(|need| need.what).collect::<Vec<_>>().join(", ");
+    let packages: Vec<&str> = missing.iter().flat_map(|need| need.packages).copied().collect();
+    let list = packages.join(" ");
+    println!("Missing: {what}. Installing the Debian packages {list}");
+    if !succeeds("apt-get", &["--version"]) {
+        bail!("{what} is missing and there is no apt-get here: install it (in Debian: {list})");
+    }
+    let apt = |arguments: &[&str]| {
+        let mut command = if succeeds("sh", &["-c", "[ \"$(id -u)\" = 0 ]"]) {
+            Command::new("apt-get")
+        } else {
+            let mut command = Command::new("sudo");
+            command.arg("apt-get");
+            command
+        };
+        run(command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    apt(&["update", "-q"])?;
+    apt(&[&["install", "-q", "-y", "--no-install-recommends"], &packages[..]].concat())
+}
+
+/// Adds the components of the Rust toolchain that a minimal installation lacks.
+pub fn components() -> Result<()> {
+    let missing: Vec<&str> = [("fmt", "rustfmt"), ("clippy", "clippy")]
+        .into_iter()
+        .filter(|(command, _)| !succeeds("cargo", &[command, "--version"]))
+        .map(|(_, component)| component)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    run(Command::new("rustup").args(["component", "add"]).args(missing))
+}
