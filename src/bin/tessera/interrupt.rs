@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use tessera_codec::audio::{AudioError, AudioInfo, AudioSource, AudioWarning};
 
 /// What a shell reports of a program ended by Ctrl-C.
-const EXIT_CODE: i32 = 130;
+pub const EXIT_CODE: i32 = 130;
 
 /// Whether an end was asked for.
 #[derive(Clone)]

@@ -16,18 +16,19 @@ const MAX_PANELS: usize = 64;
 /// Draw spectrograms of one or more clips, with common axes and colours, as PNG.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The clips, and last the picture to write: A.wav [B.wav ...] OUT.png.
-    #[arg(required = true, num_args = 2.., value_names = ["A.wav", "OUT.png"])]
-    files: Vec<PathBuf>,
+    /// The clips.
+    #[arg(required = true, value_name = "A.wav")]
+    clips: Vec<PathBuf>,
+    /// The picture to write.
+    #[arg(required = true, value_name = "OUT.png")]
+    output: PathBuf,
     /// Replace the picture if it exists.
     #[arg(long)]
     force: bool,
 }
 
 pub fn run(args: Args) -> Result<Outcome> {
-    let Some((output, inputs)) = args.files.split_last() else {
-        bail!("name a clip and the picture to write");
-    };
+    let (inputs, output) = (&args.clips, &args.output);
     // The last name given is written: it must not be a clip by mistake.
     let is_picture = output.extension().is_some_and(|e| e.eq_ignore_ascii_case("png"));
     if !is_picture {

@@ -9,7 +9,7 @@ use tessera_codec::bitstream::write_atomically;
 use tessera_codec::train::TrainConfig;
 use tessera_codec::train::dataset::{BuildProgress, Dataset, DatasetOptions, DatasetReport};
 
-use super::super::interrupt::Interrupt;
+use super::super::interrupt::{self, Interrupt};
 use super::super::progress::Progress;
 use super::super::report;
 
@@ -19,15 +19,10 @@ pub const DATA: &str = "data.json";
 /// Unreadable files that are named; all are counted.
 const MAX_NAMED: usize = 20;
 
-/// What a shell reports of a program ended by Ctrl-C.
-const INTERRUPTED: i32 = 130;
+/// How the names of caches in the making begin.
+const UNFINISHED: &str = ".dataset-";
 
-pub fn open(
-    folder: &Path,
-    run: &Path,
-    config: &TrainConfig,
-    interrupt: &Interrupt,
-) -> Result<Dataset> {
+pub fn open(folder: &Path, run: &Path, config: &TrainConfig, stop: &Interrupt) -> Result<Dataset> {
     let options = DatasetOptions {
         sample_rate: config.codec.sample_rate,
         kind_weights: config.kind_weights.clone(),
@@ -35,10 +30,10 @@ pub fn open(
     };
     let mut bar: Option<Progress> = None;
     let mut watch = |at: BuildProgress| {
-        if interrupt.asked() {
-            // There is nothing to save yet, and the decoders do not listen. The half-made cache is
-            // without a name on the next start.
-            std::process::exit(INTERRUPTED);
+        if stop.asked() {
+            // There is nothing to save yet, and the decoders do not listen.
+            remove_unfinished(run);
+            std::process::exit(interrupt::EXIT_CODE);
         }
         let bar = bar.get_or_insert_with(|| {
             Progress::new(at.files as u64, "[{bar:40}] {percent:>3}%  {msg}  {eta} left")
@@ -61,10 +56,25 @@ pub fn open(
     Ok(dataset)
 }
 
+/// Removes what a decoding that is stopped leaves: up to gigabytes under a hidden name.
+fn remove_unfinished(run: &Path) {
+    for entry in std::fs::read_dir(run).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            // The program ends anyway; what cannot be removed stays.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 fn tell(folder: &Path, run: &Path, found: &DatasetReport) {
     for (kind, list) in [("not used", &found.skipped), ("used, but", &found.warnings)] {
         for (path, reason) in list.iter().take(MAX_NAMED) {
-            report::warn(&format!("{kind}: {}: {reason}", folder.join(path).display()));
+            let path = folder.join(path).display().to_string();
+            // Most reasons name the file themselves.
+            match reason.contains(&path) {
+                true => report::warn(&format!("{kind}: {reason}")),
+                false => report::warn(&format!("{kind}: {path}: {reason}")),
+            }
         }
         if list.len() > MAX_NAMED {
             let more = list.len() - MAX_NAMED;
