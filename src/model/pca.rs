@@ -5,6 +5,10 @@ use candle_core::{Result, Tensor};
 /// Rounds of orthogonal iteration: the leading components of audio latents stand well apart.
 const ROUNDS: usize = 30;
 
+/// Least standard deviation that is brought to 1. Latents have unit variance; what is left of them at a
+/// tenth of that is hardly heard, and blowing it up would let small drifts upset the codes.
+const LEAST_DEVIATION: f64 = 0.1;
+
 /// A projection onto principal components and back.
 pub struct Principal {
     /// (components, inputs): what passes has mean 0 and unit variance overall.
@@ -36,8 +40,8 @@ pub fn principal(x: &Tensor, components: usize) -> Result<Principal> {
         basis = orthonormal(super::ops::host(&v.matmul(&covariance)?)?, components);
     }
     let v = Tensor::from_vec(basis, (components, inputs), x.device())?;
-    let variance = centred.matmul(&v.t()?)?.sqr()?.mean_all()?.to_scalar::<f32>()?.max(1e-12);
-    let deviation = f64::from(variance.sqrt());
+    let variance = centred.matmul(&v.t()?)?.sqr()?.mean_all()?.to_scalar::<f32>()?;
+    let deviation = f64::from(variance).sqrt().max(LEAST_DEVIATION);
     let down = (&v / deviation)?;
     let down_bias = down.matmul(&mean.t()?)?.neg()?.flatten_all()?;
     Ok(Principal {

@@ -1,6 +1,20 @@
 //! The command-line tool.
 
+mod decode;
+mod encode;
+mod eval;
+mod export;
+mod info;
+mod interrupt;
+mod levels;
+mod model;
+mod plot;
+mod progress;
+mod report;
+mod sound;
 mod train;
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -10,6 +24,9 @@ use clap::{Parser, Subcommand};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A small neural audio codec: trains on your sounds, turns audio into tokens and back.
+///
+/// Exit codes: 0 all is well, 1 an error, 2 a mistake in the command line, 3 decoded, but part of the
+/// audio was damaged and had to be made up.
 #[derive(Parser)]
 #[command(name = "tessera", version)]
 struct Cli {
@@ -20,17 +37,39 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Train(train::Args),
+    Export(export::Args),
+    Encode(encode::Args),
+    Decode(decode::Args),
+    Info(info::Args),
+    Eval(eval::Args),
+    Plot(plot::Args),
 }
 
-fn main() -> std::process::ExitCode {
+/// How a command ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// As asked.
+    Done,
+    /// There is audio, but part of it was lost and made up.
+    Concealed,
+}
+
+fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Train(args) => train::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Encode(args) => encode::run(args),
+        Command::Decode(args) => decode::run(args),
+        Command::Info(args) => info::run(args),
+        Command::Eval(args) => eval::run(args),
+        Command::Plot(args) => plot::run(args),
     };
     match result {
-        Ok(()) => std::process::ExitCode::SUCCESS,
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Concealed) => ExitCode::from(3),
         Err(error) => {
-            eprintln!("error: {error:#}");
-            std::process::ExitCode::from(1)
+            report::note(&format!("error: {error:#}"));
+            ExitCode::from(1)
         }
     }
 }

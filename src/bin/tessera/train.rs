@@ -1,117 +1,238 @@
 //! `tessera train`: a model from a folder of audio.
 
-use std::path::PathBuf;
+mod data;
+mod monitor;
+mod validation;
+
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use tessera_codec::bitstream::write_atomically;
-use tessera_codec::train::checkpoint::{CHECKPOINT, CONFIG};
-use tessera_codec::train::dataset::{Dataset, DatasetOptions};
+use tessera_codec::train::checkpoint::{self, CHECKPOINT, CONFIG};
+use tessera_codec::train::log::RunLog;
 use tessera_codec::train::{Budget, TrainConfig, Trainer};
 
-/// Train a model on a folder of audio files.
+use super::interrupt::Interrupt;
+use super::{Outcome, report};
+use monitor::Monitor;
+
+pub use data::DATA;
+
+/// Time between checkpoints, each after a validation.
+const SAVE_EVERY: Duration = Duration::from_secs(180);
+
+/// Train a model on a folder of audio files, or go on with a run.
+///
+/// The run's folder gets checkpoints, metrics.csv, event files for TensorBoard, curves and spectrograms.
+/// The audio is decoded once into a cache there, of 2 bytes for each sample at the model's rate (0.35 GB
+/// for an hour of mono). Ctrl-C saves and stops; a second one stops at once.
 #[derive(clap::Args)]
+#[command(group(clap::ArgGroup::new("budget").required(true)))]
 pub struct Args {
     /// Folder with audio; its first-level subfolders are kinds, which are sampled evenly.
     dir: PathBuf,
-    /// Folder of the run: checkpoint, metrics, plots.
-    #[arg(long)]
+    /// Folder of the run.
+    #[arg(long, value_name = "RUN")]
     out: PathBuf,
-    /// Training configuration (JSON).
-    #[arg(long)]
+    /// Training configuration (JSON); what it does not name keeps its default.
+    #[arg(long, value_name = "FILE.json")]
     config: Option<PathBuf>,
-    /// Train this many steps.
-    #[arg(long)]
+    /// Train until so many steps are done, over all sessions.
+    #[arg(long, value_name = "N", group = "budget")]
     steps: Option<u64>,
-    /// Train for this many minutes of wall-clock time, over all sessions.
-    #[arg(long)]
+    /// Train for so many minutes, over all sessions.
+    #[arg(long, value_name = "M", group = "budget", value_parser = minutes)]
     max_minutes: Option<f64>,
     /// Go on from the run's checkpoint.
     #[arg(long)]
     resume: bool,
-    /// Seed of everything random.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t = DeviceName::Cpu)]
+    device: DeviceName,
+    /// Seed of everything random; 0 by default.
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
 }
 
-pub fn run(args: Args) -> Result<()> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum DeviceName {
+    Cpu,
+    Cuda,
+    Metal,
+}
+
+fn minutes(text: &str) -> Result<f64, String> {
+    // A thousand years are enough, and fit a duration.
+    match text.parse() {
+        Ok(value) if (f64::MIN_POSITIVE..=5e8).contains(&value) => Ok(value),
+        _ => Err("give a number above 0".into()),
+    }
+}
+
+impl DeviceName {
+    fn open(self) -> Result<Device> {
+        let (name, built) = match self {
+            Self::Cpu => return Ok(Device::Cpu),
+            Self::Cuda => ("cuda", cfg!(feature = "cuda")),
+            Self::Metal => ("metal", cfg!(feature = "metal")),
+        };
+        if !built {
+            bail!(
+                "--device {name}: this program was built without it; build it with \
+                 `cargo build --release --features {name}`"
+            );
+        }
+        let device = match self {
+            Self::Metal => Device::new_metal(0),
+            _ => Device::new_cuda(0),
+        };
+        device.with_context(|| format!("--device {name}: there is no such device to be used"))
+    }
+}
+
+pub fn run(args: Args) -> Result<Outcome> {
     let budget = match (args.steps, args.max_minutes) {
-        (Some(steps), None) => Budget::Steps(steps),
-        (None, Some(m)) => Budget::Time(Duration::from_secs_f64(m * 60.0)),
-        _ => bail!("one of --steps and --max-minutes is needed"),
+        (Some(steps), _) => Budget::Steps(steps),
+        (None, Some(minutes)) => Budget::Time(Duration::from_secs_f64(minutes * 60.0)),
+        (None, None) => bail!("one of --steps and --max-minutes is needed"),
     };
-    std::fs::create_dir_all(&args.out)?;
-    let config_path = args.out.join(CONFIG);
+    let device = args.device.open()?;
+    std::fs::create_dir_all(&args.out)
+        .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
     let checkpoint = args.out.join(CHECKPOINT);
-    let source = if args.resume { Some(config_path.clone()) } else { args.config };
-    let config = match source {
-        Some(path) => TrainConfig::from_json(&std::fs::read_to_string(&path)?)
-            .with_context(|| path.display().to_string())?,
+    let (config, seed) = match args.resume {
+        true => continued(&args, &checkpoint)?,
+        false => begun(&args, &checkpoint)?,
+    };
+    let interrupt = Interrupt::listen()?;
+    let dataset = Arc::new(data::open(&args.dir, &args.out, &config, &interrupt)?);
+    let mut trainer = if args.resume {
+        Trainer::resume(&config, budget, dataset.clone(), &checkpoint, &device)?
+    } else {
+        Trainer::new(&config, budget, dataset.clone(), seed, &device)?
+    };
+    report::note(&format!(
+        "{} parameters; a checkpoint takes about {}",
+        trainer.parameters(),
+        report::bytes(16 * trainer.parameters() as u64)
+    ));
+    let log = if args.resume {
+        RunLog::open(&args.out, Some(trainer.steps()))?
+    } else {
+        let text =
+            serde_json::to_string_pretty(&config).context("cannot write the configuration")?;
+        write_atomically(&args.out.join(CONFIG), text.as_bytes())?;
+        let log = RunLog::open(&args.out, None)?;
+        // From here on the run can be resumed, and a disk that is too small shows now.
+        trainer.save(&checkpoint)?;
+        log
+    };
+    let mut session = Session {
+        monitor: Monitor::new(log, &config, &trainer)?,
+        validates: dataset.has_validation(),
+        folder: args.out,
+        checkpoint,
+        config,
+    };
+    session.train(&mut trainer, &interrupt)
+}
+
+/// Configuration and seed of a new run, in a folder without one.
+fn begun(args: &Args, checkpoint: &Path) -> Result<(TrainConfig, u64)> {
+    if checkpoint.exists() {
+        bail!(
+            "{} holds a run already ({CHECKPOINT}): go on with it by --resume, or name another folder",
+            args.out.display()
+        );
+    }
+    let config = match &args.config {
+        Some(path) => read_config(path)?,
         None => TrainConfig::default(),
     };
-    let options =
-        DatasetOptions { kind_weights: config.kind_weights.clone(), ..Default::default() };
-    let (dataset, report) = Dataset::open(&args.dir, &args.out, &options, &mut |p| {
-        if p.files_done % 500 == 0 {
-            eprintln!("decoded {}/{}", p.files_done, p.files);
-        }
-    })?;
-    eprintln!("{} files, {} skipped", report.files, report.skipped.len());
-    let dataset = Arc::new(dataset);
-    let mut trainer = if args.resume {
-        Trainer::resume(&config, budget, dataset, &checkpoint, &Device::Cpu)?
-    } else {
-        let text = serde_json::to_string_pretty(&config)?;
-        write_atomically(&config_path, text.as_bytes())?;
-        Trainer::new(&config, budget, dataset, args.seed, &Device::Cpu)?
-    };
-    eprintln!("{} parameters", trainer.parameters());
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    ctrlc::set_handler(move || flag.store(true, Ordering::SeqCst))?;
-    let mut saved = Instant::now();
-    let mut since = (Instant::now(), 0.0);
-    let mut sums = [0.0f64; 5];
-    let mut count = 0.0;
-    while let Some(r) = trainer.step()? {
-        since.1 += r.audio_seconds;
-        count += 1.0;
-        for (sum, v) in
-            sums.iter_mut().zip([r.loss, r.terms.mel, r.terms.complex, r.commitment, r.diversity])
-        {
-            *sum += v;
-        }
-        if r.step % 60 == 0 {
-            println!(
-                "{} {:.3} {} loss {:.3} mel {:.3} complex {:.3} commit {:.3} div {:.3} grad {:.2} used {:?} {:.1} s/s",
-                r.step,
-                r.progress,
-                r.stage,
-                sums[0] / count,
-                sums[1] / count,
-                sums[2] / count,
-                sums[3] / count,
-                sums[4] / count,
-                r.gradient,
-                r.used,
-                since.1 / since.0.elapsed().as_secs_f64()
-            );
-            since = (Instant::now(), 0.0);
-            sums = [0.0; 5];
-            count = 0.0;
-        }
-        if saved.elapsed() > Duration::from_secs(180) || stop.load(Ordering::SeqCst) {
-            trainer.save(&checkpoint)?;
-            saved = Instant::now();
-            if stop.load(Ordering::SeqCst) {
-                eprintln!("stopped; continue with --resume");
-                return Ok(());
+    Ok((config, args.seed.unwrap_or_default()))
+}
+
+/// Configuration and seed of the run to go on with, which what is asked for must not contradict.
+fn continued(args: &Args, checkpoint: &Path) -> Result<(TrainConfig, u64)> {
+    let run = args.out.display();
+    if !checkpoint.exists() {
+        bail!("--resume: there is no {CHECKPOINT} in {run}; without --resume a run begins there");
+    }
+    let config = read_config(&args.out.join(CONFIG))?;
+    if let Some(path) = &args.config
+        && read_config(path)? != config
+    {
+        bail!(
+            "--config {}: it differs from {CONFIG} of the run {run}, which goes on as it began; leave \
+             --config out or begin another run",
+            path.display()
+        );
+    }
+    let (progress, _) = checkpoint::load(checkpoint)?;
+    if let Some(seed) = args.seed.filter(|seed| *seed != progress.seed) {
+        bail!("--seed {seed}: the run {run} has the seed {}; leave --seed out", progress.seed);
+    }
+    Ok((config, progress.seed))
+}
+
+fn read_config(path: &Path) -> Result<TrainConfig> {
+    let name = || format!("cannot use the configuration {}", path.display());
+    let text = std::fs::read_to_string(path).with_context(name)?;
+    TrainConfig::from_json(&text).with_context(name)
+}
+
+/// A run while it trains.
+struct Session {
+    monitor: Monitor,
+    validates: bool,
+    folder: PathBuf,
+    checkpoint: PathBuf,
+    config: TrainConfig,
+}
+
+impl Session {
+    fn train(&mut self, trainer: &mut Trainer, interrupt: &Interrupt) -> Result<Outcome> {
+        let mut saved = Instant::now();
+        while let Some(step) = trainer.step()? {
+            let row_ended = self.monitor.step(&step)?;
+            if interrupt.asked() {
+                self.save(trainer)?;
+                self.monitor.note(&format!("stopped at step {}; go on with --resume", step.step));
+                return Ok(Outcome::Done);
+            }
+            // At the end of a row, so that a resumed run's rows are those of one that went through.
+            if saved.elapsed() >= SAVE_EVERY && row_ended {
+                self.validate(trainer)?;
+                self.save(trainer)?;
+                saved = Instant::now();
             }
         }
+        self.monitor.finish_row()?;
+        self.validate(trainer)?;
+        self.save(trainer)?;
+        self.monitor.note(&format!(
+            "done: {} steps in {}; `tessera export {} MODEL_DIR` makes a model of it",
+            trainer.steps(),
+            report::duration(trainer.elapsed()),
+            self.folder.display()
+        ));
+        Ok(Outcome::Done)
     }
-    trainer.save(&checkpoint)?;
-    Ok(())
+
+    fn save(&mut self, trainer: &Trainer) -> Result<()> {
+        // The log first: a run that resumes then finds all rows up to its checkpoint.
+        self.monitor.flush()?;
+        Ok(trainer.save(&self.checkpoint)?)
+    }
+
+    fn validate(&mut self, trainer: &Trainer) -> Result<()> {
+        if !self.validates {
+            return Ok(());
+        }
+        let result = trainer.validate(validation::CROPS)?;
+        validation::record(&result, trainer.steps(), &self.config, &self.folder, &mut self.monitor)
+    }
 }

@@ -39,26 +39,6 @@ pub fn ln(x: f32) -> f32 {
     e as f32 * LN_2 + p
 }
 
-/// Sine and cosine of `x` in radians, absolute error below 1e-6 for |x| < 1000.
-#[inline(always)]
-pub fn sin_cos(x: f32) -> (f32, f32) {
-    let magic = 12_582_912.0f32;
-    let shifted = x * std::f32::consts::FRAC_2_PI + magic;
-    let n = shifted - magic;
-    // pi/2 in three parts (Cody and Waite).
-    let r = ((x - n * 1.570_312_5) - n * 4.837_512_97e-4) - n * 7.549_789_95e-8;
-    let r2 = r * r;
-    let s = r + r * r2 * (-1.666_666_6e-1 + r2 * (8.333_216e-3 - r2 * 1.951_529_6e-4));
-    let c =
-        1.0 - 0.5 * r2 + r2 * r2 * (4.166_664_6e-2 + r2 * (-1.388_731_6e-3 + r2 * 2.443_315_7e-5));
-    let quadrant = shifted.to_bits();
-    let swap = quadrant & 1 != 0;
-    let (a, b) = if swap { (c, s) } else { (s, c) };
-    let sin = f32::from_bits(a.to_bits() ^ ((quadrant & 2) << 30));
-    let cos = f32::from_bits(b.to_bits() ^ ((quadrant.wrapping_add(1) & 2) << 30));
-    (sin, cos)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,15 +56,5 @@ mod tests {
             }
         }
         assert!(exp(-1e9) > 0.0 && exp(1e9).is_finite());
-    }
-
-    #[test]
-    fn sin_cos_is_accurate() {
-        for i in -100_000..100_000 {
-            let x = i as f32 / 100.0;
-            let (s, c) = sin_cos(x);
-            assert!((f64::from(s) - f64::from(x).sin()).abs() < 2e-6, "sin({x})");
-            assert!((f64::from(c) - f64::from(x).cos()).abs() < 2e-6, "cos({x})");
-        }
     }
 }

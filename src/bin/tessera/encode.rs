@@ -1,0 +1,113 @@
+//! `tessera encode`: audio to tokens.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use tessera_codec::audio;
+use tessera_codec::bitstream::{OutputFile, Overwrite};
+use tessera_codec::files;
+
+use super::interrupt::{Interrupt, Interruptible};
+use super::model::ModelArgs;
+use super::progress::Progress;
+use super::{Outcome, levels, report};
+
+/// Encode an audio file: any sample rate, any number of channels up to 32.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The audio: WAV, FLAC, OGG, MP3 and others.
+    input: PathBuf,
+    /// The file of tokens to write (.tsr).
+    output: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Levels to store, from 1 (coarsest); all by default.
+    #[arg(long, value_name = "N", conflicts_with = "kbps")]
+    levels: Option<usize>,
+    /// Store as many levels as fit this rate, all channels together.
+    #[arg(long, value_name = "X", value_parser = positive)]
+    kbps: Option<f64>,
+    /// Replace the output if it exists.
+    #[arg(long)]
+    force: bool,
+    /// Print what was done as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(value) if f64::is_finite(value) && value > 0.0 => Ok(value),
+        _ => Err("give a number above 0".into()),
+    }
+}
+
+pub fn run(args: Args) -> Result<Outcome> {
+    let name = args.input.display().to_string();
+    let source = audio::open(&args.input)?;
+    let info = source.info().clone();
+    let overwrite = if args.force { Overwrite::Replace } else { Overwrite::Refuse };
+    let output = OutputFile::create(&args.output, overwrite).context(hint(args.force))?;
+    let codec = args.model.load()?;
+    let levels = match (args.levels, args.kbps) {
+        (Some(asked), _) => levels::within(asked, codec.config())?,
+        (None, Some(kbps)) => levels::for_rate(kbps, info.channels, codec.config())?,
+        (None, None) => codec.config().levels(),
+    };
+    let mut source = Interruptible { source, interrupt: Interrupt::listen()?, path: name.clone() };
+    let mut progress = Progress::of_audio(info.frames);
+    let started = Instant::now();
+    let rate = f64::from(info.sample_rate);
+    let speed = |seconds: f64| seconds / started.elapsed().as_secs_f64().max(1e-9);
+    let mut watch = |frames: u64| {
+        let seconds = frames as f64 / rate;
+        progress.update(frames, || {
+            format!("{} encoded, {:.1}x", report::duration(seconds), speed(seconds))
+        });
+    };
+    let (output, done) = files::encode(&codec, &mut source, levels, output, &mut watch)
+        .with_context(|| format!("cannot encode {name}"))?;
+    output.commit()?;
+    drop(progress);
+    for warning in &done.warnings {
+        report::warn(&format!("{name}: {warning}"));
+    }
+    if args.json {
+        report::print_json(&json!({
+            "input": name,
+            "output": args.output.display().to_string(),
+            "model": codec.config().name,
+            "model_id": codec.id_hex(),
+            "levels": done.levels,
+            "sample_rate": done.sample_rate,
+            "channels": done.channels,
+            "samples": done.samples,
+            "seconds": done.seconds,
+            "bytes": done.bytes,
+            "kbps": done.kbps,
+            "warnings": done.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        }))?;
+    } else {
+        report::print(&format!(
+            "{}: {:.2} s in {}, {:.2} kbps, {} of {} levels, {:.1}x real time\n",
+            args.output.display(),
+            done.seconds,
+            report::bytes(done.bytes),
+            done.kbps,
+            done.levels,
+            codec.config().levels(),
+            speed(done.seconds),
+        ))?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// What to say about an output that cannot be begun.
+pub fn hint(force: bool) -> &'static str {
+    match force {
+        true => "the output cannot be written",
+        false => "the output cannot be written (--force replaces a file that exists)",
+    }
+}

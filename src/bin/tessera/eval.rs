@@ -1,0 +1,391 @@
+//! `tessera eval`: how well a model codes a folder of audio.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{Cursor, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use tessera_codec::audio::{WavFormat, WavSink, open, resample_all};
+use tessera_codec::bitstream::{ContainerReader, ContainerWriter, Item, OutputFile, Overwrite};
+use tessera_codec::codec::Codec;
+use tessera_codec::files;
+use tessera_codec::metrics::{self, CodebookStats, Meter};
+
+use super::interrupt::{Interrupt, Interruptible};
+use super::model::ModelArgs;
+use super::progress::Progress;
+use super::sound::{self, Clip};
+use super::{Outcome, levels, report};
+
+/// Name of the table of sizes beside decoded clips.
+const SIZES: &str = "bytes.tsv";
+
+/// Code every audio file of a folder and measure what comes back.
+///
+/// First-level subfolders are kinds, which are averaged separately as well. Figures are of mono mixes at
+/// 48 kHz: log-mel and STFT distance (lower is better), SI-SDR in dB and fine structure (higher is
+/// better).
+#[derive(clap::Args)]
+pub struct Args {
+    /// Folder with the reference audio.
+    ref_dir: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Measure with so many levels, or with each number of them; the model's number by default.
+    #[arg(long, value_name = "all|N")]
+    levels: Option<Levels>,
+    /// Print everything, clip by clip, as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Write the decoded audio here as 32-bit floats, and the sizes to bytes.tsv; with `--levels all`
+    /// into a subfolder for each number of levels.
+    #[arg(long, value_name = "DEC_DIR")]
+    out: Option<PathBuf>,
+    /// Replace decoded audio that exists.
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Levels {
+    All,
+    Some(usize),
+}
+
+impl std::str::FromStr for Levels {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "all" => Ok(Self::All),
+            _ => text.parse().map(Self::Some).map_err(|_| "give a number or `all`".into()),
+        }
+    }
+}
+
+/// The columns of the figures, in order.
+const COLUMNS: [&str; 5] = ["kbps", "mel", "stft", "sisdr", "fine"];
+
+/// One clip with one number of levels.
+struct Row {
+    name: String,
+    bytes: usize,
+    seconds: f64,
+    figures: [f64; COLUMNS.len()],
+}
+
+/// Where decoded audio goes.
+struct Destination<'a> {
+    folder: &'a Path,
+    /// Whether there is a subfolder for each number of levels.
+    by_levels: bool,
+    force: bool,
+}
+
+impl Destination<'_> {
+    fn folder(&self, levels: usize) -> PathBuf {
+        match self.by_levels {
+            true => self.folder.join(format!("levels-{levels}")),
+            false => self.folder.to_path_buf(),
+        }
+    }
+
+    fn write(&self, levels: usize, name: &str, planar: &[Vec<f32>], rate: u32) -> Result<()> {
+        let mut path = self.folder(levels).join(name);
+        // The name of a FLAC must not be given to a WAV, nor that of the WAV beside it.
+        if !path.extension().is_some_and(|e| e.eq_ignore_ascii_case("wav")) {
+            path.as_mut_os_string().push(".wav");
+        }
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        }
+        let channels = planar.len() as u16;
+        let mut sink = WavSink::create(&path, rate, channels, WavFormat::Float32, self.force)?;
+        sink.write(planar)?;
+        Ok(sink.finish()?)
+    }
+
+    /// The sizes in the form that score.py reads.
+    fn write_sizes(&self, levels: usize, rows: &[Row]) -> Result<()> {
+        let path = self.folder(levels).join(SIZES);
+        let overwrite = if self.force { Overwrite::Replace } else { Overwrite::Refuse };
+        let mut file = OutputFile::create(&path, overwrite)?;
+        for row in rows {
+            writeln!(file, "{}\t{}", row.name, row.bytes)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(file.commit()?)
+    }
+}
+
+pub fn run(args: Args) -> Result<Outcome> {
+    let clips = sound::list(&args.ref_dir)?;
+    let codec = args.model.load()?;
+    let most = codec.config().levels();
+    let counts: Vec<usize> = match args.levels {
+        Some(Levels::All) => (1..=most).collect(),
+        Some(Levels::Some(asked)) => vec![levels::within(asked, codec.config())?],
+        None => vec![most],
+    };
+    let destination = args.out.as_deref().map(|folder| Destination {
+        folder,
+        by_levels: counts.len() > 1,
+        force: args.force,
+    });
+    if let Some(destination) = &destination {
+        for &levels in &counts {
+            let sizes = destination.folder(levels).join(SIZES);
+            if sizes.exists() && !args.force {
+                bail!("{} exists already: --force replaces decoded audio", sizes.display());
+            }
+        }
+    }
+    let interrupt = Interrupt::listen()?;
+    let meter = Meter::new();
+    let mut stats = CodebookStats::new(&codec.config().layout().codebook_sizes);
+    let mut tables: Vec<Vec<Row>> = counts.iter().map(|_| Vec::new()).collect();
+    let mut failed = Vec::new();
+    let mut progress =
+        Progress::new(clips.len() as u64, "[{bar:40}] {pos}/{len}  {msg}  {eta} left");
+    for (done, (name, path)) in clips.iter().enumerate() {
+        progress.update(done as u64, || format!("{done} of {}: {name}", clips.len()));
+        let result = Tokens::of(&codec, path, &counts, &interrupt).and_then(|tokens| {
+            let rows = tokens.measure(&codec, name, &counts, &meter, destination.as_ref())?;
+            tokens.count(&mut stats)?;
+            Ok(rows)
+        });
+        match result {
+            Ok(rows) => tables.iter_mut().zip(rows).for_each(|(table, row)| table.push(row)),
+            Err(error) if interrupt.asked() => return Err(error),
+            Err(error) => {
+                progress.warn(&format!("{name} is left out: {error:#}"));
+                failed.push(name.clone());
+            }
+        }
+    }
+    drop(progress);
+    if let Some(destination) = &destination {
+        for (&levels, rows) in counts.iter().zip(&tables) {
+            if !rows.is_empty() {
+                destination.write_sizes(levels, rows)?;
+            }
+        }
+    }
+    if tables.iter().all(Vec::is_empty) {
+        bail!("none of the {} files in {} could be measured", clips.len(), args.ref_dir.display());
+    }
+    if args.json {
+        report::print_json(&as_json(&codec, &counts, &tables, &stats, &failed))?;
+    } else {
+        report::print(&as_text(&codec, &counts, &tables, &stats))?;
+    }
+    if !failed.is_empty() {
+        bail!("{} of {} files were left out: {}", failed.len(), clips.len(), failed.join(", "));
+    }
+    Ok(Outcome::Done)
+}
+
+/// A clip and its tokens.
+struct Tokens {
+    clip: Clip,
+    /// The .tsr file with the most levels wanted.
+    file: Vec<u8>,
+}
+
+impl Tokens {
+    fn of(codec: &Codec, path: &Path, counts: &[usize], interrupt: &Interrupt) -> Result<Self> {
+        // Read first: it checks the length.
+        let clip = Clip::read(path)?;
+        let label = path.display().to_string();
+        let mut source =
+            Interruptible { source: open(path)?, interrupt: interrupt.clone(), path: label };
+        let levels = counts.iter().copied().max().unwrap_or(1);
+        let (file, _) = files::encode(codec, &mut source, levels, Vec::new(), &mut |_| {})?;
+        Ok(Self { clip, file })
+    }
+
+    /// The figures with each number of levels.
+    fn measure(
+        &self,
+        codec: &Codec,
+        name: &str,
+        counts: &[usize],
+        meter: &Meter,
+        destination: Option<&Destination<'_>>,
+    ) -> Result<Vec<Row>> {
+        let rate = self.clip.rate;
+        let seconds = self.clip.seconds();
+        let reference = resample_all(&self.clip.mono(), rate, metrics::SAMPLE_RATE)?;
+        let one = |&levels: &usize| -> Result<Row> {
+            let file = first_levels(&self.file, levels)?;
+            let mut planar = vec![Vec::new(); self.clip.channels.len()];
+            let mut sink = |block: &[Vec<f32>]| {
+                planar.iter_mut().zip(block).for_each(|(all, part): (&mut Vec<f32>, _)| {
+                    all.extend_from_slice(part);
+                });
+                Ok(())
+            };
+            let mut reader = ContainerReader::open(Cursor::new(&file))?;
+            files::decode(codec, &mut reader, &mut sink, &mut |_| {})?;
+            let decoded = resample_all(&sound::mono(&planar), rate, metrics::SAMPLE_RATE)?;
+            let scores = meter.compare(&reference, &decoded)?;
+            if let Some(destination) = destination {
+                destination.write(levels, name, &planar, rate)?;
+            }
+            let kbps = file.len() as f64 * 8.0 / seconds / 1000.0;
+            Ok(Row {
+                name: name.into(),
+                bytes: file.len(),
+                seconds,
+                figures: [kbps, scores.mel, scores.stft, scores.si_sdr, scores.fine],
+            })
+        };
+        counts.iter().map(one).collect()
+    }
+
+    /// Adds the codes, each channel as one stream, whatever the chunks.
+    fn count(&self, stats: &mut CodebookStats) -> Result<()> {
+        let mut reader = ContainerReader::open(Cursor::new(&self.file))?;
+        let mut streams = vec![
+            tessera_codec::tokens::Tokens::new(reader.header().layout.levels());
+            self.clip.channels.len()
+        ];
+        while let Some(item) = reader.next_item()? {
+            if let Item::Chunk(chunk) = item {
+                streams.iter_mut().zip(&chunk.channels).for_each(|(all, part)| all.extend(part));
+            }
+        }
+        for stream in &streams {
+            stats.add_tokens(stream)?;
+        }
+        Ok(())
+    }
+}
+
+/// The file as it were if it had been encoded with fewer levels: a prefix of the levels is what the
+/// encoder would have made.
+fn first_levels(file: &[u8], levels: usize) -> Result<Vec<u8>> {
+    let mut reader = ContainerReader::open(Cursor::new(file))?;
+    reader.limit_levels(levels)?;
+    let header = reader.header().prefix(levels)?;
+    let samples = reader.samples().context("the length of a file in memory is lost")?;
+    let mut writer = ContainerWriter::new(Vec::new(), header)?;
+    while let Some(item) = reader.next_item()? {
+        if let Item::Chunk(chunk) = item {
+            writer.push_steps(&chunk.channels)?;
+        }
+    }
+    Ok(writer.finish(samples)?)
+}
+
+/// The means of a kind.
+struct Mean {
+    kind: String,
+    clips: usize,
+    figures: [f64; COLUMNS.len()],
+}
+
+/// By kind in the order of names, and of all at the end.
+fn means(rows: &[Row]) -> Vec<Mean> {
+    let mut kinds: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
+    for row in rows {
+        // Files directly in the folder are of no kind.
+        let kind = row.name.split_once('/').map_or(".", |(kind, _)| kind);
+        kinds.entry(kind).or_default().push(row);
+    }
+    let mean = |kind: &str, rows: &[&Row]| {
+        let mut figures = [0.0; COLUMNS.len()];
+        for (column, figure) in figures.iter_mut().enumerate() {
+            *figure = rows.iter().map(|r| r.figures[column]).sum::<f64>() / rows.len() as f64;
+        }
+        Mean { kind: kind.into(), clips: rows.len(), figures }
+    };
+    let all: Vec<&Row> = rows.iter().collect();
+    let mut means: Vec<Mean> = kinds.iter().map(|(kind, rows)| mean(kind, rows)).collect();
+    means.push(mean("all", &all));
+    means
+}
+
+fn as_text(codec: &Codec, counts: &[usize], tables: &[Vec<Row>], stats: &CodebookStats) -> String {
+    let config = codec.config();
+    // Writing to a String does not fail.
+    let mut text = format!("model {} ({})\n", config.name, codec.id_hex());
+    for (levels, rows) in counts.iter().zip(tables) {
+        let _ = writeln!(text, "\n{levels} of {} levels", config.levels());
+        let names: String = COLUMNS.iter().map(|name| format!(" {name:>8}")).collect();
+        let _ = writeln!(text, "{:12} {:>5}{names}", "kind", "clips");
+        for mean in means(rows) {
+            let figures: String = mean.figures.iter().map(|f| format!(" {f:8.3}")).collect();
+            let _ = writeln!(text, "{:12} {:>5}{figures}", mean.kind, mean.clips);
+        }
+    }
+    let _ = writeln!(text, "\nlevel   codes    used   usage  perplexity  entropy  given the last");
+    for (level, s) in stats.levels().iter().enumerate().filter(|(_, s)| s.count > 0) {
+        let _ = writeln!(
+            text,
+            "{:5} {:7} {:7} {:6.1}% {:5.0} {:4.1}% {:5.2} bit       {:5.2} bit",
+            level + 1,
+            s.count,
+            s.used,
+            s.usage * 100.0,
+            s.perplexity,
+            s.perplexity_share * 100.0,
+            s.entropy_bits,
+            s.conditional_entropy_bits
+        );
+    }
+    text
+}
+
+fn as_json(
+    codec: &Codec,
+    counts: &[usize],
+    tables: &[Vec<Row>],
+    stats: &CodebookStats,
+    failed: &[String],
+) -> Value {
+    let named = |figures: &[f64; COLUMNS.len()]| -> BTreeMap<&str, f64> {
+        COLUMNS.iter().copied().zip(figures.iter().copied()).collect()
+    };
+    let table = |(levels, rows): (&usize, &Vec<Row>)| {
+        let summary: BTreeMap<String, Value> = means(rows)
+            .into_iter()
+            .map(|m| (m.kind.clone(), json!({ "clips": m.clips, "means": named(&m.figures) })))
+            .collect();
+        let clips: BTreeMap<&str, Value> = rows
+            .iter()
+            .map(|r| {
+                let figures = named(&r.figures);
+                let value = json!({ "seconds": r.seconds, "bytes": r.bytes, "figures": figures });
+                (r.name.as_str(), value)
+            })
+            .collect();
+        json!({ "levels": levels, "summary": summary, "clips": clips })
+    };
+    let codebooks: Vec<Value> = stats
+        .levels()
+        .iter()
+        .map(|s| {
+            json!({
+                "codes": s.count,
+                "size": s.size,
+                "used": s.used,
+                "usage": s.usage,
+                "perplexity": s.perplexity,
+                "perplexity_share": s.perplexity_share,
+                "entropy_bits": s.entropy_bits,
+                "conditional_entropy_bits": s.conditional_entropy_bits,
+            })
+        })
+        .collect();
+    json!({
+        "model": codec.config().name,
+        "model_id": codec.id_hex(),
+        "results": counts.iter().zip(tables).map(table).collect::<Vec<_>>(),
+        "codebooks": codebooks,
+        "left_out": failed,
+    })
+}

@@ -1,0 +1,174 @@
+//! encode, decode, info: what works, and mistakes in the command line.
+
+use std::process::{Command, Stdio};
+
+use tessera_codec::audio::WavFormat;
+
+use crate::common::{Folder, model, shape, tessera, tone};
+
+#[test]
+fn any_rate_channels_and_format_come_back_with_their_length() {
+    let folder = Folder::new();
+    let mut state = 20_240_807u64;
+    let mut random = |below: u64| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let usual = [8_000, 11_025, 22_050, 44_100, 48_000, 88_200, 96_000, 192_000];
+    for case in 0..10 {
+        // Every other rate is an odd one.
+        let rate = match case % 2 {
+            0 => usual[random(8) as usize],
+            _ => 4_000 + random(100_000) as u32,
+        };
+        let channels = 1 + random(6) as u16;
+        let frames = 1 + random(u64::from(rate)) as usize;
+        let (format, name) =
+            [(WavFormat::Pcm16, "s16"), (WavFormat::Pcm24, "s24"), (WavFormat::Float32, "f32")]
+                [case % 3];
+        let label = format!("{rate} Hz, {channels} channels, {frames} samples, {name}");
+        let paths = [format!("{case}.wav"), format!("{case}.tsr"), format!("{case}.out.wav")];
+        let [source, tokens, decoded] = paths.map(|name| folder.text(&name));
+        tone(source.as_ref(), rate, channels, frames, format);
+        let encoded = tessera(&["encode", &source, &tokens, "--model", model(), "--json"]).json();
+        assert_eq!(encoded["samples"], frames, "{label}");
+        assert_eq!(encoded["channels"], channels, "{label}");
+        assert_eq!(encoded["bytes"], std::fs::metadata(&tokens).unwrap().len(), "{label}");
+        let args = ["decode", &tokens, &decoded, "--model", model(), "--format", name, "--json"];
+        let json = tessera(&args).json();
+        assert_eq!(json["samples"], frames, "{label}");
+        assert_eq!(json["concealed_seconds"], 0.0, "{label}");
+        assert_eq!(shape(decoded.as_ref()), (rate, channels, frames), "{label}");
+        let info = tessera(&["info", &decoded, "--json"]).json();
+        let stored = ["16-bit integers", "24-bit integers", "32-bit floats"][case % 3];
+        assert_eq!(info["format"], stored, "{label}");
+    }
+    assert_eq!(folder.names().len(), 30, "something is left over: {:?}", folder.names());
+}
+
+#[test]
+fn levels_and_rates() {
+    let folder = Folder::new();
+    tone(&folder.path("a.wav"), 48_000, 2, 96_000, WavFormat::Pcm16);
+    let wav = folder.text("a.wav");
+    let encode = |name: &str, more: &[&str]| {
+        let tsr = folder.text(name);
+        tessera(&[&["encode", &wav, &tsr, "--model", model()], more].concat())
+    };
+    // 5 bits a code: 125 bits a second for the first level of one channel.
+    for (kbps, levels) in [("0.25", 1), ("0.8", 2), ("9", 4)] {
+        let json = encode(&format!("{kbps}.tsr"), &["--kbps", kbps, "--json"]).json();
+        assert_eq!(json["levels"], levels);
+    }
+    encode("low.tsr", &["--kbps", "0.1"]).expect(1, &["--kbps 0.1", "0.25 kbps"]);
+    encode("none.tsr", &["--levels", "0"]).expect(1, &["--levels 0", "1 to 4"]);
+    encode("five.tsr", &["--levels", "5"]).expect(1, &["--levels 5", "1 to 4"]);
+    encode("two.tsr", &["--levels", "2"]).expect(0, &[]);
+    let info = tessera(&["info", &folder.text("two.tsr"), "--json"]).json();
+    assert_eq!(info["levels"].as_array().unwrap().len(), 2);
+    assert_eq!((&info["samples"], &info["damage_count"]), (&96_000.into(), &0.into()));
+    let decode = |levels: &str| {
+        let out = folder.text(&format!("{levels}.wav"));
+        let tsr = folder.text("two.tsr");
+        tessera(&["decode", &tsr, &out, "--model", model(), "--levels", levels])
+    };
+    decode("1").expect(0, &[]);
+    assert_eq!(shape(&folder.path("1.wav")), (48_000, 2, 96_000));
+    decode("3").expect(1, &["two.tsr", "3 levels", "1 to 2"]);
+    assert!(!folder.path("3.wav").exists());
+}
+
+#[test]
+fn nothing_is_overwritten_unless_asked() {
+    let folder = Folder::new();
+    tone(&folder.path("a.wav"), 48_000, 1, 4_800, WavFormat::Pcm16);
+    let [wav, tsr, out] = ["a.wav", "a.tsr", "out.wav"].map(|name| folder.text(name));
+    let encode = ["encode", &wav, &tsr, "--model", model()];
+    let decode = ["decode", &tsr, &out, "--model", model()];
+    tessera(&encode).expect(0, &[]);
+    tessera(&decode).expect(0, &[]);
+    for (args, path) in [(encode, &tsr), (decode, &out)] {
+        std::fs::write(path, "mine").unwrap();
+        tessera(&args).expect(1, &[path, "exists already", "--force"]);
+        assert_eq!(std::fs::read(path).unwrap(), b"mine");
+        tessera(&[&args[..], &["--force"]].concat()).expect(0, &[]);
+        assert_ne!(std::fs::read(path).unwrap(), b"mine");
+    }
+    // An input may be its own output, when that is allowed.
+    tessera(&["encode", &wav, &wav, "--model", model()]).expect(1, &["exists already"]);
+    assert_eq!(folder.names(), ["a.tsr", "a.wav", "out.wav"]);
+}
+
+#[test]
+fn mistakes_in_the_command_line_exit_with_2() {
+    let cases: [&[&str]; 16] = [
+        &[],
+        &["sing"],
+        &["encode"],
+        &["encode", "a.wav"],
+        &["encode", "a.wav", "a.tsr", "--levels", "two"],
+        &["encode", "a.wav", "a.tsr", "--levels", "1", "--kbps", "2"],
+        &["encode", "a.wav", "a.tsr", "--kbps", "-1"],
+        &["encode", "a.wav", "a.tsr", "--kbps", "nan"],
+        &["decode", "a.tsr", "a.wav", "--format", "u8"],
+        &["info"],
+        &["eval", ".", "--levels", "some"],
+        &["plot", "a.wav"],
+        &["train", "data", "--steps", "1"],
+        &["train", "data", "--out", "run"],
+        &["train", "data", "--out", "run", "--steps", "1", "--max-minutes", "1"],
+        &["train", "data", "--out", "run", "--max-minutes", "0"],
+    ];
+    for args in cases {
+        let ran = tessera(args);
+        assert_eq!(ran.code, Some(2), "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains("Usage"), "{args:?}: {}", ran.stderr);
+    }
+    for args in [&["--help"][..], &["--version"], &["train", "--help"]] {
+        assert_eq!(tessera(args).code, Some(0));
+    }
+}
+
+#[test]
+fn a_model_that_cannot_be_used_is_named() {
+    let folder = Folder::new();
+    tone(&folder.path("a.wav"), 48_000, 1, 4_800, WavFormat::Pcm16);
+    let encode = |model: &str| {
+        tessera(&["encode", &folder.text("a.wav"), &folder.text("a.tsr"), "--model", model])
+    };
+    encode(&folder.text("none")).expect(1, &["none", "config.json"]);
+    let broken = folder.path("broken");
+    std::fs::create_dir(&broken).unwrap();
+    std::fs::copy(format!("{}/config.json", model()), broken.join("config.json")).unwrap();
+    let folder_name = folder.text("broken");
+    encode(&folder_name).expect(1, &["broken", "weights.safetensors"]);
+    for weights in [&b""[..], b"not weights", &[0xFF; 64]] {
+        std::fs::write(broken.join("weights.safetensors"), weights).unwrap();
+        encode(&folder_name).expect(1, &["broken", "weights.safetensors"]);
+        tessera(&["info", &folder_name]).expect(1, &["weights.safetensors"]);
+    }
+    std::fs::write(broken.join("config.json"), r#"{"hop": 0}"#).unwrap();
+    encode(&folder_name).expect(1, &["config.json", "hop"]);
+    assert_eq!(folder.names(), ["a.wav", "broken"]);
+    let info = tessera(&["info", model(), "--json"]).json();
+    assert_eq!((&info["kind"], &info["name"]), (&"model".into(), &"tiny".into()));
+    assert_eq!(info["levels"].as_array().unwrap().len(), 4);
+    tessera(&["info", &folder.text("")]).expect(1, &["no model"]);
+}
+
+/// A pager that ends early is no reason to complain.
+#[cfg(unix)]
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tessera"))
+        .args(["info", model(), "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), stderr.as_str()), (Some(0), ""));
+}
