@@ -221,7 +221,8 @@ mod tests {
 
     #[test]
     fn absurd_values_are_named() {
-        let cases: [(&str, fn(&mut CodecConfig)); 8] = [
+        type Spoil = fn(&mut CodecConfig);
+        let cases: [(&str, Spoil); 8] = [
             ("sample_rate", |c| c.sample_rate = 1),
             ("hop", |c| c.hop = 0),
             ("analysis_window", |c| c.analysis_window = 481),
