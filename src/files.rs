@@ -98,6 +98,9 @@ pub struct DecodeReport {
     pub concealed_seconds: f64,
 }
 
+/// Takes decoded blocks, a vector per channel.
+pub type Sink<'a> = dyn FnMut(&[Vec<f32>]) -> Result<(), AudioError> + 'a;
+
 /// Counts what passes through.
 struct Counter<W> {
     inner: W,
@@ -207,7 +210,7 @@ fn push<W: Write>(
 pub fn decode<R: Read + Seek>(
     codec: &Codec,
     reader: &mut ContainerReader<R>,
-    sink: &mut dyn FnMut(&[Vec<f32>]) -> Result<(), AudioError>,
+    sink: &mut Sink,
     progress: &mut dyn FnMut(u64),
 ) -> Result<DecodeReport, FilesError> {
     let header = reader.header().clone();
@@ -283,7 +286,7 @@ struct Output<'a> {
     /// Samples per channel to give in all, where known.
     length: Option<u64>,
     given: u64,
-    sink: &'a mut dyn FnMut(&[Vec<f32>]) -> Result<(), AudioError>,
+    sink: &'a mut Sink<'a>,
     progress: &'a mut dyn FnMut(u64),
 }
 
@@ -307,7 +310,7 @@ impl Output<'_> {
         length: Option<u64>,
         given: &mut u64,
         converted: &mut [Vec<f32>],
-        sink: &mut dyn FnMut(&[Vec<f32>]) -> Result<(), AudioError>,
+        sink: &mut Sink,
     ) -> Result<(), AudioError> {
         let frames = converted.first().map_or(0, Vec::len) as u64;
         let keep = frames.min(length.unwrap_or(u64::MAX) - *given);

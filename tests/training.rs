@@ -1,6 +1,7 @@
 //! Training through the public API: it learns, its quantizer matters, and it goes on exactly where it
 //! was stopped.
 #![cfg(feature = "train")]
+#![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 use std::sync::Arc;

@@ -157,8 +157,8 @@ impl Codebook {
                 *s += v;
             }
         }
-        for code in 0..size {
-            self.usage[code] += (1.0 - DECAY) * (counts[code] - self.usage[code]);
+        for (code, &count) in counts.iter().enumerate() {
+            self.usage[code] += (1.0 - DECAY) * (count - self.usage[code]);
             let row = code * dim..(code + 1) * dim;
             for (running, s) in self.sums[row.clone()].iter_mut().zip(&sums[row.clone()]) {
                 *running += (1.0 - DECAY) * (s - *running);
@@ -171,7 +171,7 @@ impl Codebook {
                     unit(&mut codes[row]);
                 }
             }
-            self.idle[code] = if counts[code] > 0.0 { 0.0 } else { self.idle[code] + 1.0 };
+            self.idle[code] = if count > 0.0 { 0.0 } else { self.idle[code] + 1.0 };
         }
         if let Some(limit) = restart_after
             && n > 0

@@ -20,7 +20,7 @@ pub struct Builder<'a> {
 }
 
 enum Source<'a> {
-    Random(ChaCha8Rng),
+    Random(Box<ChaCha8Rng>),
     Tensors(&'a BTreeMap<String, Tensor>),
 }
 
@@ -32,7 +32,7 @@ impl Params {
 
     /// Fills with random values as each layer asks for them.
     pub fn random(&mut self, seed: u64) -> Builder<'_> {
-        Builder { params: self, source: Source::Random(ChaCha8Rng::seed_from_u64(seed)) }
+        Builder { params: self, source: Source::Random(Box::new(ChaCha8Rng::seed_from_u64(seed))) }
     }
 
     /// Fills with what was read, checking shapes.

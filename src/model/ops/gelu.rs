@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::{math, values};
 
 /// 2 sqrt(2 / pi): the tanh form is x times the logistic function of this times a cubic.
-const SCALE: f32 = 1.595_769_1;
+const SCALE: f32 = 1.595_769;
 const CUBIC: f32 = 0.044_715;
 /// Values given to a thread at a time.
 const BLOCK: usize = 1 << 14;

@@ -386,7 +386,7 @@ impl Plan {
             weights.mel as f32 * share / (frames * self.bands.len().max(1)) as f32 / LN_10;
         for first in (0..frames).step_by(2) {
             let count = (frames - first).min(2);
-            for i in 0..count {
+            for (i, (gr, gi)) in pair.iter_mut().enumerate().take(count) {
                 let at = (first + i) * hop;
                 for (((z, w), x), y) in
                     buffer.iter_mut().zip(&self.window).zip(&x[at..]).zip(&y[at..])
@@ -395,7 +395,6 @@ impl Plan {
                 }
                 self.forward.process_with_scratch(&mut buffer, &mut scratch);
                 split(&buffer, &mut spectra);
-                let (gr, gi) = &mut pair[i];
                 gr.fill(0.0);
                 gi.fill(0.0);
                 if self.resolution.stft && (weights.log > 0.0 || weights.linear > 0.0) {
