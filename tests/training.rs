@@ -84,23 +84,24 @@ fn two_hundred_steps_on_one_clip_bring_the_loss_down() {
     config.optimizer.warm_up = 20;
     config.codec.vq.codebook_size = 256;
     let budget = Budget::Steps(200);
-    // How far what comes out is from what went in: the mean of the first and of the last ten steps.
+    // How far the phases and magnitudes that come out are from those that went in: the mean of the
+    // first and of the last ten steps. Envelopes alone, which need next to no bits, do not help here.
     let distances = |config: &TrainConfig| {
         let trainer = Trainer::new(config, budget, dataset.clone(), 1, &Device::Cpu);
         let steps = run(&mut trainer.unwrap(), usize::MAX);
         let mean = |steps: &[StepReport]| {
-            steps.iter().map(|s| s.terms.total(&config.loss)).sum::<f64>() / steps.len() as f64
+            steps.iter().map(|s| s.terms.complex).sum::<f64>() / steps.len() as f64
         };
         (mean(&steps[..10]), mean(&steps[190..]))
     };
     let (start, end) = distances(&config);
-    assert!(end < start / 2.0, "from {start} to {end}");
+    assert!(end < start / 5.0, "from {start} to {end}");
 
-    // Broken on purpose: a quantizer of two codes a level passes next to nothing, and the same run
-    // must not get there.
+    // Broken on purpose: a quantizer of two codes a level passes too little, and the same run must not
+    // get there.
     config.codec.vq.codebook_size = 2;
     let (_, broken) = distances(&config);
-    assert!(broken > start / 2.0, "{broken} with a broken quantizer");
+    assert!(broken > start / 5.0, "{broken} with a broken quantizer");
 }
 
 #[test]
