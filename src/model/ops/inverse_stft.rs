@@ -19,8 +19,8 @@ const MAX_LOG_MAGNITUDE: f32 = 6.0;
 /// Squared length under which a direction fades to none, which keeps its gradient finite.
 const SOFT: f32 = 1e-4;
 
-/// The noise added to directions rises from none at the first frequency to full at the second, in Hz.
-const NOISE_BAND: (f32, f32) = (500.0, 2500.0);
+/// Directions turn from learned at the first frequency to nothing but noise at the second, in Hz.
+const NOISE_BAND: (f32, f32) = (1000.0, 2500.0);
 
 /// An inverse STFT that cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +45,7 @@ pub struct InverseStft {
 struct Plan {
     window: usize,
     hop: usize,
-    /// Largest noise on each bin's direction.
+    /// Share of noise in each bin's direction, 0..=1.
     noise: Vec<f32>,
     /// Hann window, scaled so that overlapping windows sum to one, over the FFT's length.
     shape: Vec<f32>,
@@ -102,7 +102,13 @@ impl InverseStft {
     /// # Errors
     /// A tensor of another shape.
     pub fn forward(&self, head: &Tensor, first_frames: &[u64]) -> Result<Tensor> {
-        let head = (head + self.noise(head, first_frames)?)?;
+        let bins = self.bins();
+        let learned = (0..self.inputs()).map(|i| match i.checked_sub(bins) {
+            None => 1.0,
+            Some(direction) => 1.0 - self.inner.noise[direction % bins],
+        });
+        let learned = Tensor::from_iter(learned, head.device())?;
+        let head = (head.broadcast_mul(&learned)? + self.noise(head, first_frames)?)?;
         if head.device().is_cpu() {
             head.contiguous()?.apply_op1(Forward(self.inner.clone()))
         } else {
@@ -380,8 +386,13 @@ mod tests {
             let head = (check::random(1, &[3, frames, stft.inputs()]) * 2.0).unwrap();
             let at = [0, 5, u64::MAX];
             let y = stft.forward(&head, &at).unwrap();
-            let noisy = (&head + stft.noise(&head, &at).unwrap()).unwrap();
-            check::close(&y, &stft.reference(&noisy).unwrap(), 1e-4);
+            let share = Tensor::new(stft.inner.noise.as_slice(), &Device::Cpu).unwrap();
+            let learned = (1.0 - share).unwrap();
+            let ones = learned.ones_like().unwrap();
+            let learned = Tensor::cat(&[&ones, &learned, &learned], 0).unwrap();
+            let noise = stft.noise(&head, &at).unwrap();
+            let mixed = (head.broadcast_mul(&learned).unwrap() + noise).unwrap();
+            check::close(&y, &stft.reference(&mixed).unwrap(), 1e-4);
             check::gradients(|t| stft.forward(&t[0], &at), &[head], 5e-3);
         }
     }
