@@ -39,6 +39,9 @@ pub struct CodecConfig {
     pub analysis_window: usize,
     /// Window of the inverse STFT in samples; a multiple of `hop`, even.
     pub synthesis_window: usize,
+    /// Frequencies in Hz between which the decoder's phases turn from learned to noise: at a few kbps the
+    /// tokens cannot tell them any higher, and a network left to itself then buzzes at the frame rate.
+    pub noise_band: [u32; 2],
     /// Channels of the encoder's and decoder's blocks.
     pub dim: usize,
     /// Hidden channels of a block as a multiple of `dim`.
@@ -76,6 +79,7 @@ impl Default for CodecConfig {
             hop: 480,
             analysis_window: 1920,
             synthesis_window: 1920,
+            noise_band: [1000, 1600],
             dim: 384,
             expansion: 3,
             kernel: 7,
@@ -136,6 +140,14 @@ impl CodecConfig {
         }
         if self.synthesis_window < 2 * self.hop {
             return bad("synthesis_window", &self.synthesis_window, "at least twice `hop`");
+        }
+        let [from, to] = self.noise_band;
+        if from >= to || to > 1_000_000 {
+            return bad(
+                "noise_band",
+                &format!("{from} to {to}"),
+                "a rising pair of frequencies in Hz",
+            );
         }
         for (field, value, top) in [
             ("dim", self.dim, 4096),
@@ -222,11 +234,12 @@ mod tests {
     #[test]
     fn absurd_values_are_named() {
         type Spoil = fn(&mut CodecConfig);
-        let cases: [(&str, Spoil); 8] = [
+        let cases: [(&str, Spoil); 9] = [
             ("sample_rate", |c| c.sample_rate = 1),
             ("hop", |c| c.hop = 0),
             ("analysis_window", |c| c.analysis_window = 481),
             ("synthesis_window", |c| c.synthesis_window = 480),
+            ("noise_band", |c| c.noise_band = [2000, 1000]),
             ("dim", |c| c.dim = 1 << 30),
             ("vq.codebook_size", |c| c.vq.codebook_size = 1),
             ("vq.strides", |c| c.vq.strides = vec![2, 4]),

@@ -25,8 +25,13 @@ impl Decoder {
         let blocks = (0..config.decoder_blocks)
             .map(|i| Block::new(p, &format!("decoder.blocks.{i}"), config))
             .collect::<Result<_>>()?;
-        let synthesis = InverseStft::new(config.synthesis_window, config.hop, config.sample_rate)
-            .map_err(candle_core::Error::wrap)?;
+        let synthesis = InverseStft::new(
+            config.synthesis_window,
+            config.hop,
+            config.sample_rate,
+            config.noise_band,
+        )
+        .map_err(candle_core::Error::wrap)?;
         let head = Linear::head(p, "decoder.head", dim, synthesis.bins())?;
         Ok(Self { input, blocks, head, synthesis })
     }

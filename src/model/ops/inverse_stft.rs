@@ -19,9 +19,6 @@ const MAX_LOG_MAGNITUDE: f32 = 6.0;
 /// Squared length under which a direction fades to none, which keeps its gradient finite.
 const SOFT: f32 = 1e-4;
 
-/// Directions turn from learned at the first frequency to nothing but noise at the second, in Hz.
-const NOISE_BAND: (f32, f32) = (1000.0, 2500.0);
-
 /// An inverse STFT that cannot be built.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -54,7 +51,8 @@ struct Plan {
 }
 
 impl InverseStft {
-    /// Plans the transform; `window` and `hop` in samples, `rate` in samples a second.
+    /// Plans the transform; `window` and `hop` in samples, `rate` in samples a second. Directions
+    /// turn from learned at the first frequency of `noise_band` to nothing but noise at the second, in Hz.
     ///
     /// # Errors
     /// The window is odd or no multiple, at least 2, of the hop.
@@ -62,6 +60,7 @@ impl InverseStft {
         window: usize,
         hop: usize,
         rate: u32,
+        noise_band: [u32; 2],
     ) -> std::result::Result<Self, InverseStftError> {
         if hop == 0 || !window.is_multiple_of(2) || !window.is_multiple_of(hop) || window < 2 * hop
         {
@@ -79,7 +78,8 @@ impl InverseStft {
         let noise = (0..=window / 2)
             .map(|bin| {
                 let frequency = bin as f32 * rate as f32 / window as f32;
-                ((frequency - NOISE_BAND.0) / (NOISE_BAND.1 - NOISE_BAND.0)).clamp(0.0, 1.0)
+                let [from, to] = noise_band.map(|f| f as f32);
+                ((frequency - from) / (to - from).max(1.0)).clamp(0.0, 1.0)
             })
             .collect();
         Ok(Self { inner: Arc::new(Plan { window, hop, noise, shape, forward, inverse }) })
@@ -379,10 +379,12 @@ mod tests {
     use super::super::check;
     use super::*;
 
+    const BAND: [u32; 2] = [1000, 2500];
+
     #[test]
     fn matches_the_dft_and_finite_differences() {
         for (window, hop, frames) in [(24, 6, 7), (16, 8, 6), (24, 6, 2)] {
-            let stft = InverseStft::new(window, hop, 48_000).unwrap();
+            let stft = InverseStft::new(window, hop, 48_000, BAND).unwrap();
             let head = (check::random(1, &[3, frames, stft.inputs()]) * 2.0).unwrap();
             let at = [0, 5, u64::MAX];
             let y = stft.forward(&head, &at).unwrap();
@@ -402,7 +404,7 @@ mod tests {
         // Bin 4 of 64 at hop 16 returns to the same phase every frame.
         let (window, hop, frames) = (64, 16, 12);
         // So slow that the noise, which belongs to high frequencies, stays out.
-        let stft = InverseStft::new(window, hop, 1000).unwrap();
+        let stft = InverseStft::new(window, hop, 1000, BAND).unwrap();
         let (width, bins) = (stft.inputs(), stft.bins());
         let mut head = vec![-30.0f32; frames * width];
         for t in 0..frames {
@@ -421,13 +423,13 @@ mod tests {
     #[test]
     fn windows_that_do_not_overlap_are_refused() {
         for (window, hop) in [(16, 16), (15, 5), (20, 8), (16, 0)] {
-            assert!(InverseStft::new(window, hop, 48_000).is_err());
+            assert!(InverseStft::new(window, hop, 48_000, BAND).is_err());
         }
     }
 
     #[test]
     fn noise_is_even_bounded_and_belongs_to_the_frame() {
-        let stft = InverseStft::new(64, 16, 48_000).unwrap();
+        let stft = InverseStft::new(64, 16, 48_000, BAND).unwrap();
         let head = Tensor::zeros((1, 400, stft.inputs()), candle_core::DType::F32, &Device::Cpu);
         let head = head.unwrap();
         let all = super::super::host(&stft.noise(&head, &[0]).unwrap()).unwrap();
