@@ -387,6 +387,15 @@ impl DecodeStream<'_> {
     }
 }
 
+/// The configuration and weights, by name, of the model in the folder `dir`: to train it on.
+///
+/// # Errors
+/// As [`Codec::load`].
+pub fn load_model(dir: &Path) -> Result<(CodecConfig, BTreeMap<String, Tensor>), CodecError> {
+    let codec = Codec::load(dir)?;
+    Ok((codec.config().clone(), codec.network.params.snapshot()?))
+}
+
 /// Writes a model folder: `config.json` and `weights.safetensors` in half precision. The folder is
 /// made if it is not there; files of the same names are replaced.
 ///

@@ -13,7 +13,7 @@ use tessera_codec::model::Choice;
 use tessera_codec::model::ops::{Resolution, SpectralWeights};
 use tessera_codec::train::config::{Update, VqTraining};
 use tessera_codec::train::dataset::{Dataset, DatasetOptions};
-use tessera_codec::train::{Budget, StepReport, TrainConfig, Trainer};
+use tessera_codec::train::{Budget, StepReport, TrainConfig, Trainer, exportable};
 
 /// A second of a chord with vibrato: something with partials to learn.
 fn write_clip(path: &Path, base: f32) {
@@ -153,4 +153,24 @@ fn a_resumed_run_has_the_losses_of_an_uninterrupted_one() {
     }
     assert_eq!(losses, expected);
     assert!(trainer.step().unwrap().is_none());
+}
+
+#[test]
+fn a_model_is_trained_further_from_where_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = dataset(folder.path(), 1);
+    let config = config();
+    let first = Trainer::new(&config, Budget::Steps(60), dataset.clone(), 4, &Device::Cpu);
+    let mut first = first.unwrap();
+    let learned = run(&mut first, usize::MAX);
+    let checkpoint = folder.path().join("checkpoint.safetensors");
+    first.save(&checkpoint).unwrap();
+    let (_, weights) = exportable(&checkpoint).unwrap();
+    let further =
+        Trainer::fine_tune(&config, Budget::Steps(4), dataset, 5, &weights, &Device::Cpu);
+    let steps = run(&mut further.unwrap(), usize::MAX);
+    assert_eq!(steps[0].stage, "quantised");
+    // It starts about where the other ended, not where that began.
+    let (begin, end) = (learned[0].terms.mel, learned[59].terms.mel);
+    assert!(steps[3].terms.mel < 0.5 * (begin + end), "{} of {begin} {end}", steps[3].terms.mel);
 }

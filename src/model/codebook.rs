@@ -46,15 +46,11 @@ impl Codebook {
     /// # Errors
     /// The device fails.
     pub fn new(codes: &Tensor, normalize: bool) -> Result<Self> {
-        let (size, dim) = codes.dims2()?;
+        let size = codes.dim(0)?;
+        // As if each code had just had a vector where it is.
+        let sums = ops::host(codes)?;
         let codes = Var::from_tensor(codes)?;
-        Ok(Self {
-            codes,
-            usage: vec![1.0; size],
-            sums: vec![0.0; size * dim],
-            idle: vec![0.0; size],
-            normalize,
-        })
+        Ok(Self { codes, usage: vec![1.0; size], sums, idle: vec![0.0; size], normalize })
     }
 
     /// The codes, (size, dim); a variable, for codebooks that learn by gradient.
@@ -293,7 +289,6 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let codes = Tensor::new(&[[0.0f32, 1.0], [10.0, 10.0]], &Device::Cpu).unwrap();
         let mut book = Codebook::new(&codes, false).unwrap();
-        book.sums.copy_from_slice(&[0.0, 1.0, 10.0, 10.0]);
         let vectors = Tensor::new(&[[2.0f32, 3.0], [4.0, 3.0]], &Device::Cpu).unwrap();
         for _ in 0..600 {
             book.update(&vectors, &[0, 0], true, None, &mut rng).unwrap();

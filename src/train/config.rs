@@ -91,7 +91,7 @@ impl Default for TrainConfig {
             codec: CodecConfig::default(),
             batch: 8,
             seconds: 1.0,
-            wide: 0.2,
+            wide: 0.27,
             narrow: 0.0,
             optimizer: OptimizerConfig::default(),
             vq: VqTraining::default(),
@@ -99,9 +99,9 @@ impl Default for TrainConfig {
                 mel: 1.0,
                 log: 0.0,
                 linear: 0.0,
-                complex: 1.0,
+                complex: 0.6,
                 power: 0.5,
-                complex_top: 3000.0,
+                complex_top: 1500.0,
             },
             resolutions: default_resolutions(),
             kind_weights: BTreeMap::new(),
@@ -146,7 +146,7 @@ impl Default for VqTraining {
             commitment: 0.25,
             diversity: 0.1,
             restart_after: 60,
-            level_dropout: 0.3,
+            level_dropout: 0.25,
         }
     }
 }

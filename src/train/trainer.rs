@@ -125,6 +125,24 @@ impl Trainer {
         Self::build(config, budget, dataset, network, progress, device)
     }
 
+    /// A run that begins with a trained model's weights, by name, and its codes in use: for more training,
+    /// or to fit a model to other sounds.
+    ///
+    /// # Errors
+    /// As [`Self::new`], or the weights belong to another configuration.
+    pub fn fine_tune(
+        config: &TrainConfig,
+        budget: Budget,
+        dataset: Arc<Dataset>,
+        seed: u64,
+        weights: &BTreeMap<String, Tensor>,
+        device: &Device,
+    ) -> Result<Self, TrainError> {
+        let progress = Progress { step: 0, optimizer_steps: 0, elapsed: 0.0, stage: 2, seed };
+        let network = Network::from_tensors(&config.codec, weights, device)?;
+        Self::build(config, budget, dataset, network, progress, device)
+    }
+
     /// A run from where its checkpoint stands.
     ///
     /// # Errors

@@ -4,13 +4,15 @@ mod data;
 mod monitor;
 mod validation;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use tessera_codec::bitstream::write_atomically;
+use tessera_codec::codec::load_model;
 use tessera_codec::train::checkpoint::{self, CHECKPOINT, CONFIG};
 use tessera_codec::train::log::RunLog;
 use tessera_codec::train::{Budget, TrainConfig, Trainer};
@@ -49,6 +51,10 @@ pub struct Args {
     /// Go on from the run's checkpoint.
     #[arg(long)]
     resume: bool,
+    /// Begin with the weights of this model's folder, codes in use from the first step: to train it
+    /// further or fit it to other sounds. The configuration's network has to be the model's.
+    #[arg(long, value_name = "MODEL_DIR", conflicts_with = "resume")]
+    init: Option<PathBuf>,
     /// Where to compute.
     #[arg(long, value_enum, default_value_t = DeviceName::Cpu)]
     device: DeviceName,
@@ -103,14 +109,20 @@ pub fn run(args: Args) -> Result<Outcome> {
     std::fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
     let checkpoint = args.out.join(CHECKPOINT);
-    let (config, seed) = match args.resume {
+    let (mut config, seed) = match args.resume {
         true => continued(&args, &checkpoint)?,
         false => begun(&args, &checkpoint)?,
+    };
+    let model = match &args.init {
+        Some(folder) => Some(initial(folder, &mut config, args.config.is_some())?),
+        None => None,
     };
     let interrupt = Interrupt::listen()?;
     let dataset = Arc::new(data::open(&args.dir, &args.out, &config, &interrupt)?);
     let mut trainer = if args.resume {
         Trainer::resume(&config, budget, dataset.clone(), &checkpoint, &device)?
+    } else if let Some(weights) = &model {
+        Trainer::fine_tune(&config, budget, dataset.clone(), seed, weights, &device)?
     } else {
         Trainer::new(&config, budget, dataset.clone(), seed, &device)?
     };
@@ -138,6 +150,24 @@ pub fn run(args: Args) -> Result<Outcome> {
         config,
     };
     session.train(&mut trainer, &interrupt)
+}
+
+/// The weights of the model to begin with, whose network the configuration takes over or has to have.
+fn initial(
+    folder: &Path,
+    config: &mut TrainConfig,
+    configured: bool,
+) -> Result<BTreeMap<String, Tensor>> {
+    let (codec, weights) = load_model(folder)?;
+    if configured && config.codec != codec {
+        bail!(
+            "the configuration describes another network than the model in {}; leave `codec` as that \
+             model's config.json has it",
+            folder.display()
+        );
+    }
+    config.codec = codec;
+    Ok(weights)
 }
 
 /// Configuration and seed of a new run, in a folder without one.
