@@ -166,8 +166,7 @@ fn a_model_is_trained_further_from_where_it_is() {
     let checkpoint = folder.path().join("checkpoint.safetensors");
     first.save(&checkpoint).unwrap();
     let (_, weights) = exportable(&checkpoint).unwrap();
-    let further =
-        Trainer::fine_tune(&config, Budget::Steps(4), dataset, 5, &weights, &Device::Cpu);
+    let further = Trainer::fine_tune(&config, Budget::Steps(4), dataset, 5, &weights, &Device::Cpu);
     let steps = run(&mut further.unwrap(), usize::MAX);
     assert_eq!(steps[0].stage, "quantised");
     // It starts about where the other ended, not where that began.
