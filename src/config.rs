@@ -165,11 +165,7 @@ impl CodecConfig {
             return bad("vq.codebook_size", &self.vq.codebook_size, "2 to 65536");
         }
         let coarsest = self.vq.strides.first().copied().unwrap_or(0);
-        if self.vq.strides.is_empty()
-            || self.vq.strides.len() > 16
-            || coarsest > 64
-            || self.vq.strides.iter().any(|&s| s == 0 || coarsest % s != 0)
-        {
+        if coarsest > 64 || self.layout().validate().is_err() {
             return bad(
                 "vq.strides",
                 &format!("{:?}", self.vq.strides),

@@ -199,11 +199,9 @@ impl Quantizer {
         let mut codes = Vec::with_capacity(levels);
         for level in self.levels.iter().take(levels) {
             let vectors = level.pool(&residual, self.normalize)?;
-            let (batch, count, width) = vectors.dims3()?;
-            let code = level.codebook.nearest(&vectors.reshape((batch * count, width))?)?;
-            let chosen = level.lookup(&code.reshape((batch, count))?)?;
-            residual = (residual - level.unpool(&chosen, self.dim)?)?.detach();
-            codes.push(code.reshape((batch, count))?);
+            let code = level.nearest(&vectors)?;
+            residual = (residual - level.unpool(&level.lookup(&code)?, self.dim)?)?.detach();
+            codes.push(code);
         }
         Ok(codes)
     }
@@ -255,16 +253,20 @@ impl Quantizer {
         for level in &mut self.levels {
             let vectors = level.pool(&residual, self.normalize)?.detach();
             level.codebook.kmeans(&vectors.flatten(0, 1)?, rng)?;
-            let (batch, count, width) = vectors.dims3()?;
-            let code = level.codebook.nearest(&vectors.reshape((batch * count, width))?)?;
-            let chosen = level.lookup(&code.reshape((batch, count))?)?;
-            residual = (residual - level.unpool(&chosen, self.dim)?)?.detach();
+            let code = level.nearest(&vectors)?;
+            residual = (residual - level.unpool(&level.lookup(&code)?, self.dim)?)?.detach();
         }
         Ok(())
     }
 }
 
 impl Level {
+    /// The nearest code of each vector: (batch, count, code_dim) to (batch, count).
+    fn nearest(&self, vectors: &Tensor) -> Result<Tensor> {
+        let (batch, count, _) = vectors.dims3()?;
+        self.codebook.nearest(&vectors.flatten(0, 1)?)?.reshape((batch, count))
+    }
+
     /// Vectors of codes: (batch, count) to (batch, count, code_dim).
     fn lookup(&self, code: &Tensor) -> Result<Tensor> {
         let (batch, count) = code.dims2()?;

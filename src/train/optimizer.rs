@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::config::OptimizerConfig;
 use crate::model::Params;
+use crate::model::ops::values;
 
 const EPSILON: f64 = 1e-8;
 /// Values given to a thread at a time.
@@ -251,10 +252,6 @@ impl InplaceOp3 for Apply {
             .for_each(|(p, (m, v))| apply(p, m, v, self.rate, self.correction, self.decay));
         Ok(())
     }
-}
-
-fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
-    crate::model::ops::values(storage, layout)
 }
 
 fn values_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
