@@ -32,7 +32,8 @@ impl Decoder {
             config.noise_band,
         )
         .map_err(candle_core::Error::wrap)?;
-        let head = Linear::head(p, "decoder.head", dim, synthesis.bins())?;
+        let head =
+            Linear::head(p, "decoder.head", dim, synthesis.bins(), synthesis.learned_bins())?;
         Ok(Self { input, blocks, head, synthesis })
     }
 
