@@ -42,6 +42,9 @@ pub struct CodecConfig {
     /// Frequencies in Hz between which the decoder's phases turn from learned to noise: at a few kbps the
     /// tokens cannot tell them any higher, and a network left to itself then buzzes at the frame rate.
     pub noise_band: [u32; 2],
+    /// Values that describe the magnitudes where phases are nothing but noise, their distance growing
+    /// with frequency; bins between them lie on lines. There are never more than bins.
+    pub noise_bands: usize,
     /// Channels of the encoder's and decoder's blocks.
     pub dim: usize,
     /// Hidden channels of a block as a multiple of `dim`.
@@ -80,6 +83,7 @@ impl Default for CodecConfig {
             analysis_window: 1920,
             synthesis_window: 1920,
             noise_band: [1000, 1600],
+            noise_bands: 128,
             dim: 384,
             expansion: 3,
             kernel: 7,
@@ -150,6 +154,7 @@ impl CodecConfig {
             );
         }
         for (field, value, top) in [
+            ("noise_bands", self.noise_bands, 65_536),
             ("dim", self.dim, 4096),
             ("expansion", self.expansion, 16),
             ("kernel", self.kernel, 64),

@@ -47,22 +47,22 @@ impl Linear {
         })
     }
 
-    /// The layer before an inverse STFT: the log magnitudes of `bins` bins start at random and low, the
-    /// directions of the lowest `learned` as the channels' pairs, as the encoder's analysis makes them.
+    /// The layer before an inverse STFT: `magnitudes` log magnitudes start at random and low, the
+    /// directions of the lowest `learned` bins as the channels' pairs, as the encoder's analysis makes them.
     pub(super) fn head(
         p: &mut Builder,
         name: &str,
         inputs: usize,
-        bins: usize,
+        magnitudes: usize,
         learned: usize,
     ) -> Result<Self> {
-        let outputs = bins + 2 * learned;
+        let outputs = magnitudes + 2 * learned;
         let w = p.start(&format!("{name}.weight"), (outputs, inputs), |rng, count| {
             let deviation = 1.0 / (3.0 * inputs as f32).sqrt();
             let mut w: Vec<f32> = (0..count).map(|_| deviation * standard_normal(rng)).collect();
             for bin in 0..learned.min(inputs / 2) {
                 for (part, channel) in [(0, 2 * bin), (1, 2 * bin + 1)] {
-                    let row = &mut w[(bins + part * learned + bin) * inputs..][..inputs];
+                    let row = &mut w[(magnitudes + part * learned + bin) * inputs..][..inputs];
                     row.fill(0.0);
                     row[channel] = 1.0;
                 }
@@ -70,7 +70,7 @@ impl Linear {
             w
         })?;
         let b = p.start(&format!("{name}.bias"), outputs, |_, _| {
-            (0..outputs).map(|i| if i < bins { QUIET } else { 0.0 }).collect()
+            (0..outputs).map(|i| if i < magnitudes { QUIET } else { 0.0 }).collect()
         })?;
         Ok(Self { w, b })
     }

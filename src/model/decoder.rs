@@ -30,6 +30,7 @@ impl Decoder {
             config.hop,
             config.sample_rate,
             config.noise_band,
+            config.noise_bands,
         )
         .map_err(candle_core::Error::wrap)?;
         let head =

@@ -46,15 +46,69 @@ struct Plan {
     noise: Vec<f32>,
     /// Bins, from the lowest, whose direction is not noise alone.
     learned: usize,
+    /// Log magnitudes of the bins above.
+    envelope: Envelope,
     /// Hann window, scaled so that overlapping windows sum to one, over the FFT's length.
     shape: Vec<f32>,
     forward: Arc<dyn Fft<f32>>,
     inverse: Arc<dyn Fft<f32>>,
 }
 
+/// Log magnitudes over the bins that are noise: one value a band, lines between them. Each bin left to
+/// itself would learn nothing but its band's energy, and keep the random differences from its neighbours
+/// that it began with: lines that stand still in the picture.
+struct Envelope {
+    /// By bin: the band at or below it, and how far it is on the way to the next, 0..=1.
+    place: Vec<(usize, f32)>,
+    bands: usize,
+}
+
+impl Envelope {
+    /// At most `bands` bands over `bins` bins from the bin `first`, their distance growing with
+    /// frequency as the mel scale has it; a bin is `width` Hz wide.
+    fn new(first: usize, bins: usize, bands: usize, width: f64) -> Self {
+        let bands = bands.clamp(2, bins.max(2)).min(bins);
+        let mel = |bin: usize| (1.0 + (first + bin) as f64 * width / 700.0).ln();
+        let last = bins.saturating_sub(1);
+        // Where neighbouring bins lie further apart than bands would, each bin is a band of its own.
+        let single = |bin: usize| {
+            mel(bin + 1) - mel(bin) >= (mel(last) - mel(bin)) / (bands - 1 - bin) as f64
+        };
+        let own = (0..bands.saturating_sub(1)).take_while(|&bin| single(bin)).count();
+        let place = (0..bins)
+            .map(|bin| {
+                if bin <= own || bands < 2 {
+                    return (bin, 0.0);
+                }
+                let share = (mel(bin) - mel(own)) / (mel(last) - mel(own));
+                let at = own as f64 + share * (bands - 1 - own) as f64;
+                let band = (at as usize).min(bands - 2);
+                (band, (at - band as f64) as f32)
+            })
+            .collect();
+        Self { place, bands }
+    }
+
+    fn expand(&self, values: &[f32], out: &mut [f32]) {
+        for (out, &(band, way)) in out.iter_mut().zip(&self.place) {
+            let next = values[(band + 1).min(self.bands - 1)];
+            *out = values[band] + way * (next - values[band]);
+        }
+    }
+
+    /// The transpose of [`Self::expand`]; `out` is zero on entry.
+    fn gather(&self, grad: &[f32], out: &mut [f32]) {
+        for (grad, &(band, way)) in grad.iter().zip(&self.place) {
+            out[band] += (1.0 - way) * grad;
+            out[(band + 1).min(self.bands - 1)] += way * grad;
+        }
+    }
+}
+
 impl InverseStft {
     /// Plans the transform; `window` and `hop` in samples, `rate` in samples a second. Directions
-    /// turn from learned at the first frequency of `noise_band` to nothing but noise at the second, in Hz.
+    /// turn from learned at the first frequency of `noise_band` to nothing but noise at the second, in Hz;
+    /// above that, magnitudes come in at most `noise_bands` bands.
     ///
     /// # Errors
     /// The window is odd or no multiple, at least 2, of the hop.
@@ -63,6 +117,7 @@ impl InverseStft {
         hop: usize,
         rate: u32,
         noise_band: [u32; 2],
+        noise_bands: usize,
     ) -> std::result::Result<Self, InverseStftError> {
         if hop == 0 || !window.is_multiple_of(2) || !window.is_multiple_of(hop) || window < 2 * hop
         {
@@ -85,7 +140,10 @@ impl InverseStft {
             })
             .collect();
         let learned = noise.partition_point(|&share| share < 1.0);
-        Ok(Self { inner: Arc::new(Plan { window, hop, noise, learned, shape, forward, inverse }) })
+        let width = f64::from(rate) / window as f64;
+        let envelope = Envelope::new(learned, noise.len() - learned, noise_bands, width);
+        let plan = Plan { window, hop, noise, learned, envelope, shape, forward, inverse };
+        Ok(Self { inner: Arc::new(plan) })
     }
 
     /// Bins of one frame: `window / 2 + 1`.
@@ -98,8 +156,13 @@ impl InverseStft {
         self.inner.learned
     }
 
-    /// Values that describe one frame: a log magnitude for each bin, a real and an imaginary direction
-    /// for each learned one.
+    /// Log magnitudes of a frame: one for each learned bin, and one for each band above.
+    pub fn magnitudes(&self) -> usize {
+        self.inner.magnitudes()
+    }
+
+    /// Values that describe one frame: the log magnitudes, a real and an imaginary direction for each
+    /// learned bin.
     pub fn inputs(&self) -> usize {
         self.inner.inputs()
     }
@@ -133,12 +196,16 @@ impl InverseStft {
         let (window, hop, learned) = (self.inner.window, self.inner.hop, self.inner.learned);
         let (batch, frames, _) = head.dims3()?;
         let bins = self.bins();
-        let magnitude = head.narrow(2, 0, bins)?.minimum(f64::from(MAX_LOG_MAGNITUDE))?.exp()?;
+        let magnitudes = self.magnitudes();
+        let expand = self.expansion(head.device())?;
+        let magnitude = head.narrow(2, 0, magnitudes)?.contiguous()?.broadcast_matmul(&expand)?;
+        let magnitude = magnitude.minimum(f64::from(MAX_LOG_MAGNITUDE))?.exp()?;
         let share = self.inner.noise[..learned].iter().map(|share| 1.0 - share);
         let share = Tensor::from_iter(share, head.device())?;
         let direction = |part: usize, noise: Vec<f32>| {
             let noise = Tensor::from_vec(noise, (batch, frames, bins), head.device())?;
-            let values = head.narrow(2, bins + part * learned, learned)?.broadcast_mul(&share)?;
+            let values =
+                head.narrow(2, magnitudes + part * learned, learned)?.broadcast_mul(&share)?;
             values.pad_with_zeros(2, 0, bins - learned)? + noise
         };
         let (re, im) = self.noise(frames, first_frames);
@@ -178,6 +245,18 @@ impl InverseStft {
             draw(number, &self.inner.noise, re, im);
         }
         (re, im)
+    }
+
+    /// Log magnitudes of bins from those of a frame, as a matrix.
+    fn expansion(&self, device: &Device) -> Result<Tensor> {
+        let (magnitudes, bins) = (self.magnitudes(), self.bins());
+        let mut matrix = vec![0.0; magnitudes * bins];
+        for (row, weights) in matrix.chunks_exact_mut(bins).enumerate() {
+            let mut one = vec![0.0; magnitudes];
+            one[row] = 1.0;
+            self.inner.log_magnitudes(&one, weights);
+        }
+        Tensor::from_vec(matrix, (1, magnitudes, bins), device)
     }
 
     fn basis(&self, device: &Device) -> Result<(Tensor, Tensor)> {
@@ -263,14 +342,25 @@ fn to_head_gradient(
 }
 
 impl Plan {
+    fn magnitudes(&self) -> usize {
+        self.learned + self.envelope.bands
+    }
+
     fn inputs(&self) -> usize {
-        self.noise.len() + 2 * self.learned
+        self.magnitudes() + 2 * self.learned
+    }
+
+    /// The log magnitudes of all bins from a frame's row of the head.
+    fn log_magnitudes(&self, row: &[f32], out: &mut [f32]) {
+        let (own, noise) = out.split_at_mut(self.learned);
+        own.copy_from_slice(&row[..self.learned]);
+        self.envelope.expand(&row[self.learned..self.magnitudes()], noise);
     }
 
     /// The directions of the frame numbered `number` from its row of the head.
     fn directions(&self, number: u64, row: &[f32], a: &mut [f32], b: &mut [f32]) {
         draw(number, &self.noise, a, b);
-        mix(&row[self.noise.len()..], &self.noise, a, b);
+        mix(&row[self.magnitudes()..], &self.noise, a, b);
     }
 
     /// Where frame `t` starts, and how many of its first samples fall before sample 0.
@@ -286,7 +376,7 @@ impl Plan {
         let mut buffer = vec![Complex32::default(); n];
         let mut scratch = vec![Complex32::default(); self.inverse.get_inplace_scratch_len()];
         let (mut re, mut im) = (vec![0.0; 2 * bins], vec![0.0; 2 * bins]);
-        let (mut a, mut b) = (vec![0.0; bins], vec![0.0; bins]);
+        let (mut log, mut a, mut b) = (vec![0.0; bins], vec![0.0; bins], vec![0.0; bins]);
         for first in (0..frames).step_by(2) {
             // Two real frames in one complex transform: the second as the imaginary part.
             let pair = (frames - first).min(2);
@@ -296,7 +386,8 @@ impl Plan {
                 let row = &head[(first + i) * width..][..width];
                 self.directions(number.wrapping_add((first + i) as u64), row, &mut a, &mut b);
                 let (re, im) = (&mut re[i * bins..][..bins], &mut im[i * bins..][..bins]);
-                to_cartesian(&row[..bins], &a, &b, re, im);
+                self.log_magnitudes(row, &mut log);
+                to_cartesian(&log, &a, &b, re, im);
             }
             for (i, part) in im.iter_mut().enumerate() {
                 if i % bins == 0 || i % bins == bins - 1 {
@@ -327,6 +418,7 @@ impl Plan {
         let mut scratch = vec![Complex32::default(); self.forward.get_inplace_scratch_len()];
         let (mut d_re, mut d_im) = (vec![0.0; 2 * bins], vec![0.0; 2 * bins]);
         let (mut a, mut b) = (vec![0.0; bins], vec![0.0; bins]);
+        let (mut log, mut d_log) = (vec![0.0; bins], vec![0.0; bins]);
         for first in (0..frames).step_by(2) {
             let pair = (frames - first).min(2);
             buffer.fill(Complex32::default());
@@ -352,10 +444,15 @@ impl Plan {
                 d_im[i * bins] = 0.0;
                 d_im[i * bins + bins - 1] = 0.0;
                 let row = &head[(first + i) * width..][..width];
-                let (d_log, d_direction) = out[(first + i) * width..][..width].split_at_mut(bins);
+                let (d_magnitude, d_direction) =
+                    out[(first + i) * width..][..width].split_at_mut(self.magnitudes());
                 self.directions(number.wrapping_add((first + i) as u64), row, &mut a, &mut b);
                 let (d_re, d_im) = (&d_re[i * bins..][..bins], &d_im[i * bins..][..bins]);
-                to_head_gradient(&row[..bins], &mut a, &mut b, d_re, d_im, d_log);
+                self.log_magnitudes(row, &mut log);
+                to_head_gradient(&log, &mut a, &mut b, d_re, d_im, &mut d_log);
+                let (d_own, d_noise) = d_magnitude.split_at_mut(self.learned);
+                d_own.copy_from_slice(&d_log[..self.learned]);
+                self.envelope.gather(&d_log[self.learned..], d_noise);
                 let (d_a, d_b) = d_direction.split_at_mut(self.learned);
                 for (d, all) in [(d_a, &a), (d_b, &b)] {
                     for ((d, all), share) in d.iter_mut().zip(all).zip(&self.noise) {
@@ -433,7 +530,7 @@ mod tests {
     #[test]
     fn matches_the_dft_and_finite_differences() {
         for (window, hop, frames) in [(24, 6, 7), (16, 8, 6), (24, 6, 2)] {
-            let stft = InverseStft::new(window, hop, 48_000, BAND).unwrap();
+            let stft = InverseStft::new(window, hop, 48_000, BAND, 4).unwrap();
             let head = (check::random(1, &[3, frames, stft.inputs()]) * 2.0).unwrap();
             let at = [0, 5, u64::MAX];
             let y = stft.forward(&head, &at).unwrap();
@@ -448,7 +545,7 @@ mod tests {
         // Bin 4 of 64 at hop 16 returns to the same phase every frame.
         let (window, hop, frames) = (64, 16, 12);
         // So slow that the noise, which belongs to high frequencies, stays out.
-        let stft = InverseStft::new(window, hop, 1000, BAND).unwrap();
+        let stft = InverseStft::new(window, hop, 1000, BAND, 4).unwrap();
         let (width, bins) = (stft.inputs(), stft.bins());
         let mut head = vec![-30.0f32; frames * width];
         for t in 0..frames {
@@ -465,15 +562,42 @@ mod tests {
     }
 
     #[test]
+    fn bands_cover_the_bins_and_widen() {
+        for (first, bins, bands) in
+            [(64, 897, 128), (64, 897, 2000), (0, 5, 5), (3, 4, 2), (0, 1, 9), (0, 0, 9)]
+        {
+            let envelope = Envelope::new(first, bins, bands, 25.0);
+            assert_eq!(envelope.bands, bands.min(bins));
+            let at: Vec<f32> =
+                envelope.place.iter().map(|&(band, way)| band as f32 + way).collect();
+            assert_eq!(at.len(), bins);
+            if let (Some(low), Some(high)) = (at.first(), at.last()) {
+                assert_eq!((*low, *high), (0.0, (envelope.bands - 1) as f32));
+            }
+            for three in at.windows(3) {
+                let (d, e) = (three[1] - three[0], three[2] - three[1]);
+                assert!(d > 0.0 && d <= 1.0 && e <= d + 1e-4, "{three:?}");
+            }
+            // A straight line stays one where each bin is its own band, and no value is left out.
+            let mut reached = vec![0.0; envelope.bands];
+            envelope.gather(&vec![1.0; bins], &mut reached);
+            assert!(reached.iter().all(|&sum| sum > 0.0), "{reached:?}");
+            let mut flat = vec![0.0; bins];
+            envelope.expand(&vec![2.5; envelope.bands], &mut flat);
+            assert!(flat.iter().all(|&v| v == 2.5));
+        }
+    }
+
+    #[test]
     fn windows_that_do_not_overlap_are_refused() {
         for (window, hop) in [(16, 16), (15, 5), (20, 8), (16, 0)] {
-            assert!(InverseStft::new(window, hop, 48_000, BAND).is_err());
+            assert!(InverseStft::new(window, hop, 48_000, BAND, 4).is_err());
         }
     }
 
     #[test]
     fn noise_is_even_bounded_and_belongs_to_the_frame() {
-        let stft = InverseStft::new(64, 16, 48_000, BAND).unwrap();
+        let stft = InverseStft::new(64, 16, 48_000, BAND, 8).unwrap();
         let (all, _) = stft.noise(400, &[0]);
         let (later, other) = stft.noise(400, &[7]);
         let bins = stft.bins();
