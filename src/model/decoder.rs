@@ -34,7 +34,7 @@ impl Decoder {
         )
         .map_err(candle_core::Error::wrap)?;
         let head =
-            Linear::head(p, "decoder.head", dim, synthesis.bins(), synthesis.learned_bins())?;
+            Linear::head(p, "decoder.head", dim, synthesis.magnitudes(), synthesis.learned_bins())?;
         Ok(Self { input, blocks, head, synthesis })
     }
 
