@@ -3,7 +3,6 @@
 //! The phase comes as a direction, two numbers whose length does not matter, so that it depends on the
 //! features before it without wrapping (Ai and Ling 2023, "APNet").
 
-use std::f32::consts::PI;
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Device, Layout, Result, Shape, Tensor};
@@ -12,12 +11,9 @@ use rayon::prelude::*;
 use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlanner};
 
-use super::{math, values};
-
-/// Log magnitudes above this are cut: e^6 is about twenty times a full-scale tone.
-const MAX_LOG_MAGNITUDE: f32 = 6.0;
-/// Squared length under which a direction fades to none, which keeps its gradient finite.
-const SOFT: f32 = 1e-4;
+use super::values;
+use crate::math;
+use crate::synthesis::{self, MAX_LOG_MAGNITUDE, SOFT};
 
 /// An inverse STFT that cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -67,21 +63,10 @@ impl InverseStft {
             return Err(InverseStftError { window, hop });
         }
         let mut planner = FftPlanner::new();
-        // Periodic Hann windows at this hop sum to window / (2 hop); the FFT is not normalised, and
-        // spectra are at the scale of an orthonormal one.
-        let scale = 2.0 * hop as f32 / (window as f32 * (window as f32).sqrt());
-        let shape = (0..window)
-            .map(|n| scale * (0.5 - 0.5 * (2.0 * PI * n as f32 / window as f32).cos()))
-            .collect();
+        let shape = synthesis::window_shape(window, hop);
         let (forward, inverse) =
             (planner.plan_fft_forward(window), planner.plan_fft_inverse(window));
-        let noise = (0..=window / 2)
-            .map(|bin| {
-                let frequency = bin as f32 * rate as f32 / window as f32;
-                let [from, to] = noise_band.map(|f| f as f32);
-                ((frequency - from) / (to - from).max(1.0)).clamp(0.0, 1.0)
-            })
-            .collect();
+        let noise = synthesis::noise_shares(window, rate, noise_band);
         Ok(Self { inner: Arc::new(Plan { window, hop, noise, shape, forward, inverse }) })
     }
 
@@ -186,21 +171,10 @@ impl InverseStft {
     }
 }
 
-/// The noise of one frame: two numbers a bin, evenly distributed over -1..1 times `size`, made from the
-/// frame's number alone, so that a stream sounds the same wherever it is entered.
+/// [`synthesis::draw`] with the widest vectors there are.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 fn draw(frame: u64, size: &[f32], a: &mut [f32], b: &mut [f32]) {
-    let frame = (frame as u32 ^ (frame >> 32) as u32).wrapping_mul(0x9e37_79b1);
-    for (bin, ((a, b), size)) in a.iter_mut().zip(b).zip(size).enumerate() {
-        // The finaliser of MurmurHash3 (Appleby) over frame and bin.
-        let mut h = frame ^ (bin as u32).wrapping_mul(0x85eb_ca6b);
-        h = (h ^ (h >> 16)).wrapping_mul(0x85eb_ca6b);
-        h = (h ^ (h >> 13)).wrapping_mul(0xc2b2_ae35);
-        h ^= h >> 16;
-        let scale = size / 32_768.0;
-        *a = scale * (f32::from(h as u16) - 32_767.5);
-        *b = scale * (f32::from((h >> 16) as u16) - 32_767.5);
-    }
+    synthesis::draw(frame, size, a, b);
 }
 
 /// One frame's spectrum from log magnitudes and directions.
@@ -210,10 +184,7 @@ fn to_cartesian(head: &[f32], re: &mut [f32], im: &mut [f32]) {
     let (log_magnitude, direction) = head.split_at(bins);
     let (a, b) = direction.split_at(bins);
     for k in 0..bins {
-        let magnitude = math::exp(log_magnitude[k].min(MAX_LOG_MAGNITUDE));
-        let gain = magnitude / (a[k] * a[k] + b[k] * b[k] + SOFT).sqrt();
-        re[k] = gain * a[k];
-        im[k] = gain * b[k];
+        (re[k], im[k]) = synthesis::cartesian(log_magnitude[k], a[k], b[k]);
     }
 }
 
@@ -378,6 +349,7 @@ impl CustomOp2 for Backward {
 mod tests {
     use super::super::check;
     use super::*;
+    use std::f32::consts::PI;
 
     const BAND: [u32; 2] = [1000, 2500];
 
