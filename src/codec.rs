@@ -5,24 +5,19 @@
 //! and the result is that of the whole signal at once.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use sha2::{Digest, Sha256};
 
 use crate::bitstream::{FileError, write_atomically};
-use crate::config::{CodecConfig, ConfigError, MAX_CONFIG_BYTES};
+use crate::config::CodecConfig;
 use crate::model::Network;
+use crate::model_files::{self, ModelFiles};
 use crate::tokens::Tokens;
 
-/// Name of the configuration in a model folder.
-pub const CONFIG_FILE: &str = "config.json";
-/// Name of the weights in a model folder.
-pub const WEIGHTS_FILE: &str = "weights.safetensors";
-/// Largest file of weights that is read, in bytes.
-pub const MAX_WEIGHTS_BYTES: u64 = 1 << 30;
-/// Name and place of the model that is shipped, relative to the binary or the repository.
-pub const SHIPPED_MODEL: &str = "models/tessera-48k";
+pub use crate::model_files::{
+    CONFIG_FILE, MAX_WEIGHTS_BYTES, ModelError, SHIPPED_MODEL, WEIGHTS_FILE,
+};
 
 /// Steps coded at a time: about two and a half seconds, which keeps matrices large and memory small.
 const SEGMENT_STEPS: usize = 64;
@@ -30,45 +25,9 @@ const SEGMENT_STEPS: usize = 64;
 /// A model that cannot be loaded or used.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
-    /// A file of the model cannot be read.
-    #[error("cannot read the model's {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        source: std::io::Error,
-    },
-    /// A file of the model is larger than any model.
-    #[error("{path} has {bytes} bytes; a model's has {most} at most")]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// Its size.
-        bytes: u64,
-        /// The limit.
-        most: u64,
-    },
-    /// The configuration is not usable.
-    #[error("{path}: {source}")]
-    Config {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        source: ConfigError,
-    },
-    /// The weights are damaged or belong to another configuration.
-    #[error("{path} does not hold the weights its config.json describes: {reason}")]
-    Weights {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        reason: String,
-    },
-    /// There is no model where one is looked for by default.
-    #[error(
-        "no model found: looked for {0} beside this program; name a model's folder with --model"
-    )]
-    NotFound(String),
+    /// The model cannot be loaded.
+    #[error(transparent)]
+    Model(#[from] ModelError),
     /// A model cannot be written.
     #[error(transparent)]
     Write(#[from] FileError),
@@ -90,11 +49,7 @@ impl Codec {
     /// # Errors
     /// A file is missing, too large, damaged, or of another configuration.
     pub fn load(dir: &Path) -> Result<Self, CodecError> {
-        let config_path = dir.join(CONFIG_FILE);
-        let weights_path = dir.join(WEIGHTS_FILE);
-        let config = read_limited(&config_path, MAX_CONFIG_BYTES)?;
-        let weights = read_limited(&weights_path, MAX_WEIGHTS_BYTES)?;
-        Self::from_bytes(&config, &weights, dir)
+        Self::from_files(&ModelFiles::load(dir)?)
     }
 
     /// The model shipped with Tessera: embedded in the program, or in a build without the feature
@@ -103,25 +58,7 @@ impl Codec {
     /// # Errors
     /// The model is not there or cannot be loaded.
     pub fn shipped() -> Result<Self, CodecError> {
-        #[cfg(feature = "embedded-model")]
-        {
-            let config = include_bytes!("../models/tessera-48k/config.json");
-            let weights = include_bytes!("../models/tessera-48k/weights.safetensors");
-            Self::from_bytes(config, weights, Path::new(SHIPPED_MODEL))
-        }
-        #[cfg(not(feature = "embedded-model"))]
-        {
-            let beside = std::env::current_exe().ok();
-            let folder = beside
-                .iter()
-                .flat_map(|exe| exe.ancestors().skip(1))
-                .map(|folder| folder.join(SHIPPED_MODEL))
-                .find(|folder| folder.join(CONFIG_FILE).is_file());
-            match folder {
-                Some(folder) => Self::load(&folder),
-                None => Err(CodecError::NotFound(SHIPPED_MODEL.into())),
-            }
-        }
+        Self::from_files(&ModelFiles::shipped()?)
     }
 
     /// A model from the contents of its two files; `path` names it in errors.
@@ -129,20 +66,18 @@ impl Codec {
     /// # Errors
     /// The contents are damaged or do not fit together.
     pub fn from_bytes(config: &[u8], weights: &[u8], path: &Path) -> Result<Self, CodecError> {
-        let config_error = |source| CodecError::Config { path: path.join(CONFIG_FILE), source };
-        let text = String::from_utf8_lossy(config);
-        let parsed = CodecConfig::from_json(&text).map_err(config_error)?;
-        let weights_error = |e: candle_core::Error| CodecError::Weights {
-            path: path.join(WEIGHTS_FILE),
-            reason: e.to_string(),
-        };
+        Self::from_files(&ModelFiles::new(config, weights.into(), path)?)
+    }
+
+    fn from_files(files: &ModelFiles) -> Result<Self, CodecError> {
         let device = Device::Cpu;
-        let tensors = candle_core::safetensors::load_buffer(weights, &device)
-            .map_err(weights_error)?
+        let tensors = candle_core::safetensors::load_buffer(&files.weights, &device)
+            .map_err(|e| files.weights_error(e))?
             .into_iter()
             .collect();
-        let network = Network::from_tensors(&parsed, &tensors, &device).map_err(weights_error)?;
-        Ok(Self { network, id: model_id(config, weights), device })
+        let network = Network::from_tensors(&files.config, &tensors, &device)
+            .map_err(|e| files.weights_error(e))?;
+        Ok(Self { network, id: files.id, device })
     }
 
     /// What the network looks like.
@@ -157,7 +92,7 @@ impl Codec {
 
     /// The id in hexadecimal.
     pub fn id_hex(&self) -> String {
-        self.id.iter().map(|b| format!("{b:02x}")).collect()
+        model_files::id_hex(&self.id)
     }
 
     /// Number of weights.
@@ -407,7 +342,7 @@ pub fn save_model(
     tensors: &BTreeMap<String, Tensor>,
 ) -> Result<(), CodecError> {
     let weights_path = dir.join(WEIGHTS_FILE);
-    let weights_error = |reason: String| CodecError::Weights { path: weights_path.clone(), reason };
+    let weights_error = |reason: String| ModelError::Weights { path: weights_path.clone(), reason };
     // Whatever is saved can be loaded.
     let network = Network::from_tensors(config, tensors, &Device::Cpu)
         .map_err(|e| weights_error(e.to_string()))?;
@@ -419,31 +354,12 @@ pub fn save_model(
     let bytes = safetensors::serialize(&half, None).map_err(|e| weights_error(e.to_string()))?;
     let text = config
         .to_json()
-        .map_err(|source| CodecError::Config { path: dir.join(CONFIG_FILE), source })?;
-    std::fs::create_dir_all(dir).map_err(|source| CodecError::Read { path: dir.into(), source })?;
+        .map_err(|source| ModelError::Config { path: dir.join(CONFIG_FILE), source })?;
+    std::fs::create_dir_all(dir).map_err(|source| ModelError::Read { path: dir.into(), source })?;
     for (name, bytes) in [(WEIGHTS_FILE, bytes.as_slice()), (CONFIG_FILE, text.as_bytes())] {
         write_atomically(&dir.join(name), bytes)?;
     }
     Ok(())
-}
-
-fn model_id(config: &[u8], weights: &[u8]) -> [u8; 16] {
-    let mut hash = Sha256::new();
-    hash.update((config.len() as u64).to_le_bytes());
-    hash.update(config);
-    hash.update(weights);
-    let mut id = [0; 16];
-    id.copy_from_slice(&hash.finalize()[..16]);
-    id
-}
-
-fn read_limited(path: &Path, most: u64) -> Result<Vec<u8>, CodecError> {
-    let fail = |source| CodecError::Read { path: path.into(), source };
-    let bytes = std::fs::metadata(path).map_err(fail)?.len();
-    if bytes > most {
-        return Err(CodecError::TooLarge { path: path.into(), bytes, most });
-    }
-    std::fs::read(path).map_err(fail)
 }
 
 #[cfg(test)]
@@ -558,7 +474,10 @@ mod tests {
         let bytes = std::fs::read(&weights).unwrap();
         for end in [0, 7, 100, bytes.len() / 2] {
             std::fs::write(&weights, &bytes[..end]).unwrap();
-            assert!(matches!(Codec::load(folder.path()), Err(CodecError::Weights { .. })));
+            assert!(matches!(
+                Codec::load(folder.path()),
+                Err(CodecError::Model(ModelError::Weights { .. }))
+            ));
         }
         std::fs::write(&weights, &bytes).unwrap();
         let config = folder.path().join(CONFIG_FILE);
@@ -567,9 +486,15 @@ mod tests {
         let error = Codec::load(folder.path()).err().unwrap().to_string();
         assert!(error.contains("encoder.analysis"), "{error}");
         std::fs::write(&config, "{\"dim\": 1e99}").unwrap();
-        assert!(matches!(Codec::load(folder.path()), Err(CodecError::Config { .. })));
+        assert!(matches!(
+            Codec::load(folder.path()),
+            Err(CodecError::Model(ModelError::Config { .. }))
+        ));
         std::fs::remove_file(&config).unwrap();
-        assert!(matches!(Codec::load(folder.path()), Err(CodecError::Read { .. })));
+        assert!(matches!(
+            Codec::load(folder.path()),
+            Err(CodecError::Model(ModelError::Read { .. }))
+        ));
     }
 
     #[test]

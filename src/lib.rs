@@ -6,9 +6,14 @@
 pub mod audio;
 pub mod bitstream;
 pub mod config;
+pub mod engine;
 pub mod metrics;
 pub mod plot;
 pub mod tokens;
+
+mod math;
+mod model_files;
+mod synthesis;
 
 #[cfg(feature = "train")]
 pub mod codec;

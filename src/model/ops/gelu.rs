@@ -4,11 +4,9 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tenso
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::{math, values};
+use super::values;
+use crate::math::{self, GELU_CUBIC as CUBIC, GELU_SCALE as SCALE};
 
-/// 2 sqrt(2 / pi): the tanh form is x times the logistic function of this times a cubic.
-const SCALE: f32 = 1.595_769;
-const CUBIC: f32 = 0.044_715;
 /// Values given to a thread at a time.
 const BLOCK: usize = 1 << 14;
 
@@ -23,7 +21,7 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 fn forward(x: &[f32], y: &mut [f32]) {
     for (y, &x) in y.iter_mut().zip(x) {
-        *y = x / (1.0 + math::exp(-SCALE * x * (1.0 + CUBIC * x * x)));
+        *y = math::gelu(x);
     }
 }
 

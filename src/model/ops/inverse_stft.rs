@@ -3,7 +3,6 @@
 //! The phase comes as a direction, two numbers whose length does not matter, so that it depends on the
 //! features before it without wrapping (Ai and Ling 2023, "APNet").
 
-use std::f32::consts::PI;
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Device, Layout, Result, Shape, Tensor};
@@ -12,12 +11,9 @@ use rayon::prelude::*;
 use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlanner};
 
-use super::{math, values};
-
-/// Log magnitudes above this are cut: e^6 is about twenty times a full-scale tone.
-const MAX_LOG_MAGNITUDE: f32 = 6.0;
-/// Squared length under which a direction fades to none, which keeps its gradient finite.
-const SOFT: f32 = 1e-4;
+use super::values;
+use crate::math;
+use crate::synthesis::{self, Envelope, MAX_LOG_MAGNITUDE, SOFT};
 
 /// An inverse STFT that cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -54,57 +50,6 @@ struct Plan {
     inverse: Arc<dyn Fft<f32>>,
 }
 
-/// Log magnitudes over the bins that are noise: one value a band, lines between them. Each bin left to
-/// itself would learn nothing but its band's energy, and keep the random differences from its neighbours
-/// that it began with: lines that stand still in the picture.
-struct Envelope {
-    /// By bin: the band at or below it, and how far it is on the way to the next, 0..=1.
-    place: Vec<(usize, f32)>,
-    bands: usize,
-}
-
-impl Envelope {
-    /// At most `bands` bands over `bins` bins from the bin `first`, their distance growing with
-    /// frequency as the mel scale has it; a bin is `width` Hz wide.
-    fn new(first: usize, bins: usize, bands: usize, width: f64) -> Self {
-        let bands = bands.clamp(2, bins.max(2)).min(bins);
-        let mel = |bin: usize| (1.0 + (first + bin) as f64 * width / 700.0).ln();
-        let last = bins.saturating_sub(1);
-        // Where neighbouring bins lie further apart than bands would, each bin is a band of its own.
-        let single = |bin: usize| {
-            mel(bin + 1) - mel(bin) >= (mel(last) - mel(bin)) / (bands - 1 - bin) as f64
-        };
-        let own = (0..bands.saturating_sub(1)).take_while(|&bin| single(bin)).count();
-        let place = (0..bins)
-            .map(|bin| {
-                if bin <= own || bands < 2 {
-                    return (bin, 0.0);
-                }
-                let share = (mel(bin) - mel(own)) / (mel(last) - mel(own));
-                let at = own as f64 + share * (bands - 1 - own) as f64;
-                let band = (at as usize).min(bands - 2);
-                (band, (at - band as f64) as f32)
-            })
-            .collect();
-        Self { place, bands }
-    }
-
-    fn expand(&self, values: &[f32], out: &mut [f32]) {
-        for (out, &(band, way)) in out.iter_mut().zip(&self.place) {
-            let next = values[(band + 1).min(self.bands - 1)];
-            *out = values[band] + way * (next - values[band]);
-        }
-    }
-
-    /// The transpose of [`Self::expand`]; `out` is zero on entry.
-    fn gather(&self, grad: &[f32], out: &mut [f32]) {
-        for (grad, &(band, way)) in grad.iter().zip(&self.place) {
-            out[band] += (1.0 - way) * grad;
-            out[(band + 1).min(self.bands - 1)] += way * grad;
-        }
-    }
-}
-
 impl InverseStft {
     /// Plans the transform; `window` and `hop` in samples, `rate` in samples a second. Directions
     /// turn from learned at the first frequency of `noise_band` to nothing but noise at the second, in Hz;
@@ -124,22 +69,11 @@ impl InverseStft {
             return Err(InverseStftError { window, hop });
         }
         let mut planner = FftPlanner::new();
-        // Periodic Hann windows at this hop sum to window / (2 hop); the FFT is not normalised, and
-        // spectra are at the scale of an orthonormal one.
-        let scale = 2.0 * hop as f32 / (window as f32 * (window as f32).sqrt());
-        let shape = (0..window)
-            .map(|n| scale * (0.5 - 0.5 * (2.0 * PI * n as f32 / window as f32).cos()))
-            .collect();
+        let shape = synthesis::window_shape(window, hop);
         let (forward, inverse) =
             (planner.plan_fft_forward(window), planner.plan_fft_inverse(window));
-        let noise: Vec<f32> = (0..=window / 2)
-            .map(|bin| {
-                let frequency = bin as f32 * rate as f32 / window as f32;
-                let [from, to] = noise_band.map(|f| f as f32);
-                ((frequency - from) / (to - from).max(1.0)).clamp(0.0, 1.0)
-            })
-            .collect();
-        let learned = noise.partition_point(|&share| share < 1.0);
+        let noise = synthesis::noise_shares(window, rate, noise_band);
+        let learned = synthesis::learned_bins(&noise);
         let width = f64::from(rate) / window as f64;
         let envelope = Envelope::new(learned, noise.len() - learned, noise_bands, width);
         let plan = Plan { window, hop, noise, learned, envelope, shape, forward, inverse };
@@ -280,21 +214,10 @@ impl InverseStft {
     }
 }
 
-/// The noise of one frame: two numbers a bin, evenly distributed over -1..1 times `size`, made from the
-/// frame's number alone, so that a stream sounds the same wherever it is entered.
+/// [`synthesis::draw`] with the widest vectors there are.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 fn draw(frame: u64, size: &[f32], a: &mut [f32], b: &mut [f32]) {
-    let frame = (frame as u32 ^ (frame >> 32) as u32).wrapping_mul(0x9e37_79b1);
-    for (bin, ((a, b), size)) in a.iter_mut().zip(b).zip(size).enumerate() {
-        // The finaliser of MurmurHash3 (Appleby) over frame and bin.
-        let mut h = frame ^ (bin as u32).wrapping_mul(0x85eb_ca6b);
-        h = (h ^ (h >> 16)).wrapping_mul(0x85eb_ca6b);
-        h = (h ^ (h >> 13)).wrapping_mul(0xc2b2_ae35);
-        h ^= h >> 16;
-        let scale = size / 32_768.0;
-        *a = scale * (f32::from(h as u16) - 32_767.5);
-        *b = scale * (f32::from((h >> 16) as u16) - 32_767.5);
-    }
+    synthesis::draw(frame, size, a, b);
 }
 
 /// The directions of one frame, noise and learned ones mixed: `a` and `b` have all bins.
@@ -312,10 +235,7 @@ fn mix(learned: &[f32], noise: &[f32], a: &mut [f32], b: &mut [f32]) {
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 fn to_cartesian(log_magnitude: &[f32], a: &[f32], b: &[f32], re: &mut [f32], im: &mut [f32]) {
     for k in 0..re.len() {
-        let magnitude = math::exp(log_magnitude[k].min(MAX_LOG_MAGNITUDE));
-        let gain = magnitude / (a[k] * a[k] + b[k] * b[k] + SOFT).sqrt();
-        re[k] = gain * a[k];
-        im[k] = gain * b[k];
+        (re[k], im[k]) = synthesis::cartesian(log_magnitude[k], a[k], b[k]);
     }
 }
 
@@ -343,7 +263,7 @@ fn to_head_gradient(
 
 impl Plan {
     fn magnitudes(&self) -> usize {
-        self.learned + self.envelope.bands
+        self.learned + self.envelope.bands()
     }
 
     fn inputs(&self) -> usize {
@@ -524,6 +444,7 @@ impl CustomOp2 for Backward {
 mod tests {
     use super::super::check;
     use super::*;
+    use std::f32::consts::PI;
 
     const BAND: [u32; 2] = [1000, 2500];
 
@@ -558,33 +479,6 @@ mod tests {
         for (n, y) in y[..(frames - 3) * hop].iter().enumerate() {
             let expected = (2.0 * PI * 4.0 * n as f32 / window as f32).cos();
             assert!((y - expected).abs() < 1e-3, "at {n}: {y} against {expected}");
-        }
-    }
-
-    #[test]
-    fn bands_cover_the_bins_and_widen() {
-        for (first, bins, bands) in
-            [(64, 897, 128), (64, 897, 2000), (0, 5, 5), (3, 4, 2), (0, 1, 9), (0, 0, 9)]
-        {
-            let envelope = Envelope::new(first, bins, bands, 25.0);
-            assert_eq!(envelope.bands, bands.min(bins));
-            let at: Vec<f32> =
-                envelope.place.iter().map(|&(band, way)| band as f32 + way).collect();
-            assert_eq!(at.len(), bins);
-            if let (Some(low), Some(high)) = (at.first(), at.last()) {
-                assert_eq!((*low, *high), (0.0, (envelope.bands - 1) as f32));
-            }
-            for three in at.windows(3) {
-                let (d, e) = (three[1] - three[0], three[2] - three[1]);
-                assert!(d > 0.0 && d <= 1.0 && e <= d + 1e-4, "{three:?}");
-            }
-            // A straight line stays one where each bin is its own band, and no value is left out.
-            let mut reached = vec![0.0; envelope.bands];
-            envelope.gather(&vec![1.0; bins], &mut reached);
-            assert!(reached.iter().all(|&sum| sum > 0.0), "{reached:?}");
-            let mut flat = vec![0.0; bins];
-            envelope.expand(&vec![2.5; envelope.bands], &mut flat);
-            assert!(flat.iter().all(|&v| v == 2.5));
         }
     }
 

@@ -7,7 +7,6 @@ mod depthwise;
 mod gelu;
 mod inverse_stft;
 mod linear;
-mod math;
 mod norm;
 mod residual;
 mod spectral;

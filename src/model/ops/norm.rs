@@ -5,9 +5,8 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::values;
+use crate::math::{NORM_EPSILON as EPSILON, moments, sum};
 
-/// Keeps silence from being blown up.
-const EPSILON: f32 = 1e-5;
 /// Rows given to a thread at a time.
 const ROWS: usize = 64;
 
@@ -23,24 +22,6 @@ fn reference(x: &Tensor) -> Result<Tensor> {
     let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
     let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
     centred.broadcast_div(&(variance + f64::from(EPSILON))?.sqrt()?)
-}
-
-/// Sums in eight interleaved lanes, which is vector code and the same on every machine.
-#[inline(always)]
-fn sum(values: impl Iterator<Item = f32>) -> f32 {
-    let mut lanes = [0.0f32; 16];
-    for (i, v) in values.enumerate() {
-        lanes[i & 15] += v;
-    }
-    lanes.iter().sum()
-}
-
-#[inline(always)]
-fn moments(x: &[f32]) -> (f32, f32) {
-    let n = x.len() as f32;
-    let mean = sum(x.iter().copied()) / n;
-    let variance = sum(x.iter().map(|v| (v - mean) * (v - mean))) / n;
-    (mean, 1.0 / (variance + EPSILON).sqrt())
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]

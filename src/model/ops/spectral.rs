@@ -13,7 +13,8 @@ use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlanner};
 use serde::{Deserialize, Serialize};
 
-use super::{math, values};
+use super::values;
+use crate::math;
 
 /// Magnitudes below this are as good as silence to the logarithmic terms (as in the DAC paper).
 const FLOOR: f32 = 1e-5;

@@ -1,0 +1,117 @@
+//! Everything that is not a matrix product: plain Rust over slices, compiled once for each instruction
+//! set. Rust never reorders or contracts floating-point operations, so that all of them give the same
+//! bits; what is fused is written as `mul_add`.
+
+use crate::engine::kernels::lanes::WIDTH;
+use crate::{math, synthesis};
+
+/// Causal depthwise convolution: row `t` of `out` from rows `t .. t + taps` of `x`, channel by channel;
+/// `weights` is (taps, channels), `bias` (channels).
+#[inline(always)]
+pub fn depthwise(x: &[f32], weights: &[f32], bias: &[f32], out: &mut [f32]) {
+    let channels = bias.len();
+    for (t, row) in out.chunks_exact_mut(channels).enumerate() {
+        row.copy_from_slice(bias);
+        let taps = weights.chunks_exact(channels).zip(x[t * channels..].chunks_exact(channels));
+        for (weights, x) in taps {
+            for ((y, w), x) in row.iter_mut().zip(weights).zip(x) {
+                *y = w.mul_add(*x, *y);
+            }
+        }
+    }
+}
+
+/// Each row of `channels` numbers to mean 0 and variance 1, in place.
+#[inline(always)]
+pub fn normalize(x: &mut [f32], channels: usize) {
+    for row in x.chunks_exact_mut(channels) {
+        let (mean, inverse) = math::moments(row);
+        row.iter_mut().for_each(|v| *v = (*v - mean) * inverse);
+    }
+}
+
+/// The GELU of each number, in place.
+#[inline(always)]
+pub fn gelu(x: &mut [f32]) {
+    x.iter_mut().for_each(|v| *v = math::gelu(*v));
+}
+
+/// `h = x + h * gain`.
+#[inline(always)]
+pub fn scaled_residual(h: &mut [f32], x: &[f32], gain: &[f32]) {
+    for ((h, x), gain) in h.iter_mut().zip(x).zip(gain) {
+        *h = x + *h * gain;
+    }
+}
+
+/// `sum += part`.
+#[inline(always)]
+pub fn add(sum: &mut [f32], part: &[f32]) {
+    sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+}
+
+/// `rest -= part`.
+#[inline(always)]
+pub fn subtract(rest: &mut [f32], part: &[f32]) {
+    rest.iter_mut().zip(part).for_each(|(rest, part)| *rest -= part);
+}
+
+/// The largest number and the first place where it is; nothing when all are NaN or there are none.
+#[inline(always)]
+pub fn argmax(x: &[f32]) -> Option<(f32, usize)> {
+    let mut lanes = [f32::NEG_INFINITY; WIDTH];
+    let mut blocks = x.chunks_exact(WIDTH);
+    for block in &mut blocks {
+        for (lane, v) in lanes.iter_mut().zip(block) {
+            *lane = if *v > *lane { *v } else { *lane };
+        }
+    }
+    let mut most = f32::NEG_INFINITY;
+    for v in lanes.iter().chain(blocks.remainder()) {
+        most = if *v > most { *v } else { most };
+    }
+    x.iter().position(|v| *v == most).map(|place| (most, place))
+}
+
+/// One frame's spectrum from what the decoder's head gives: log magnitudes of all bins, and the two
+/// parts of the directions of the first `learned` bins, which `a` and `b`, the frame's noise, are mixed
+/// with; they become the spectrum. `shares` is the share of noise in each bin's direction.
+#[inline(always)]
+pub fn spectrum(head: &[f32], learned: usize, shares: &[f32], a: &mut [f32], b: &mut [f32]) {
+    let bins = shares.len();
+    let (log_magnitudes, directions) = head.split_at(bins);
+    let (head_a, head_b) = directions.split_at(learned);
+    for ((noise, head), share) in a.iter_mut().zip(head_a).zip(shares) {
+        *noise += head * (1.0 - share);
+    }
+    for ((noise, head), share) in b.iter_mut().zip(head_b).zip(shares) {
+        *noise += head * (1.0 - share);
+    }
+    for ((a, b), log_magnitude) in a.iter_mut().zip(b).zip(log_magnitudes) {
+        (*a, *b) = synthesis::cartesian(*log_magnitude, *a, *b);
+    }
+}
+
+/// The noise of a frame's directions.
+#[inline(always)]
+pub fn noise(frame: u64, shares: &[f32], a: &mut [f32], b: &mut [f32]) {
+    synthesis::draw(frame, shares, a, b);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_largest_is_found() {
+        let mut x = vec![0.0; 100];
+        (x[40], x[41], x[99]) = (2.0, 2.0, 2.0);
+        assert_eq!(argmax(&x), Some((2.0, 40)));
+        x[98] = 3.0;
+        assert_eq!(argmax(&x), Some((3.0, 98)));
+        x[98] = f32::NAN;
+        assert_eq!(argmax(&x), Some((2.0, 40)));
+        assert_eq!(argmax(&[f32::NAN; 20]), None);
+        assert_eq!(argmax(&[]), None);
+    }
+}

@@ -1,0 +1,96 @@
+//! The work of a step, cut into tasks, and tasks joined to units of about equal cost.
+
+use std::ops::Range;
+
+use super::kernels::WIDTH;
+use super::matrix::Matrix;
+
+/// A step is cut into about this many units: at 48 kHz and steps of 40 ms, one for every block of 30
+/// samples.
+const UNITS: u64 = 64;
+
+/// What one step takes, in order. Costs are in multiply-adds of a matrix product.
+#[derive(Debug)]
+pub struct Schedule<T> {
+    tasks: Box<[T]>,
+    /// Where each unit ends in `tasks`.
+    ends: Box<[usize]>,
+    largest_share: f64,
+}
+
+impl<T: Clone> Schedule<T> {
+    /// Units out of tasks and their costs.
+    fn new(tasks: &[(T, u64)]) -> Self {
+        let total: u64 = tasks.iter().map(|(_, cost)| *cost).sum();
+        let target = total / UNITS;
+        let mut ends = Vec::new();
+        let (mut cost, mut largest) = (0, 0);
+        for (i, (_, more)) in tasks.iter().enumerate() {
+            if cost > 0 && cost + more > target {
+                ends.push(i);
+                cost = 0;
+            }
+            cost += more;
+            largest = largest.max(cost);
+        }
+        ends.push(tasks.len());
+        Self {
+            tasks: tasks.iter().map(|(task, _)| task.clone()).collect(),
+            ends: ends.into(),
+            largest_share: largest as f64 / total.max(1) as f64,
+        }
+    }
+
+    /// From a function that gives the tasks of a step with their costs, each of which may cost about as
+    /// much as it is told: the step whole, and in units.
+    pub fn whole_and_in_units(tasks: impl Fn(u64) -> Vec<(T, u64)>) -> [Self; 2] {
+        let whole = tasks(u64::MAX);
+        let total: u64 = whole.iter().map(|(_, cost)| *cost).sum();
+        [Self::new(&whole), Self::new(&tasks(total / UNITS))]
+    }
+
+    /// Number of units.
+    pub fn units(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The tasks of a unit.
+    pub fn unit(&self, unit: usize) -> &[T] {
+        let start = unit.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.tasks[start..self.ends[unit]]
+    }
+
+    /// All tasks.
+    pub fn tasks(&self) -> &[T] {
+        &self.tasks
+    }
+
+    /// The largest unit's share of the whole cost, 0 to 1, as estimated.
+    pub fn largest_share(&self) -> f64 {
+        self.largest_share
+    }
+}
+
+/// Cost of some panels of a product with `rows` rows.
+pub fn product_cost(matrix: &Matrix, panels: usize, rows: usize) -> u64 {
+    (panels * WIDTH * matrix.inputs() * rows) as u64
+}
+
+/// Cost of normalising `rows` rows of `dim`, and of other passes over them that are as long.
+pub fn normalize_cost(dim: usize, rows: usize) -> u64 {
+    (dim * rows * 20) as u64
+}
+
+/// The panels of a product with `rows` rows in parts that cost at most `most`, or are one panel.
+pub fn split(matrix: &Matrix, rows: usize, most: u64) -> impl Iterator<Item = Range<usize>> {
+    let panel = product_cost(matrix, 1, rows).max(1);
+    let mut size = usize::try_from(most / panel).unwrap_or(usize::MAX).max(1);
+    if size > 4 {
+        // The kernels take four panels at a time.
+        size -= size % 4;
+    }
+    let panels = matrix.panels();
+    (0..panels)
+        .step_by(size.min(panels).max(1))
+        .map(move |first| first..first.saturating_add(size).min(panels))
+}

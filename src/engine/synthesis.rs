@@ -1,0 +1,166 @@
+//! The inverse STFT, frame by frame.
+
+use std::sync::Arc;
+
+use rustfft::num_complex::Complex32;
+use rustfft::{Fft, FftPlannerScalar};
+
+use super::kernels::Kernels;
+use crate::config::CodecConfig;
+use crate::math;
+use crate::synthesis::{self, Envelope};
+
+/// What an inverse STFT needs to know: tables and the plan of its FFT.
+pub struct Synthesis {
+    hop: usize,
+    /// Share of noise in each bin's direction.
+    shares: Box<[f32]>,
+    /// Bins whose direction is not noise alone.
+    learned: usize,
+    /// Log magnitudes of the bins above.
+    envelope: Envelope,
+    shape: Box<[f32]>,
+    /// `e^(2 pi i k / window)` for the first half of the turn.
+    turns: Box<[Complex32]>,
+    /// Half as long as the window: the samples are real, and even ones go in the real, odd ones in the
+    /// imaginary part. The scalar planner's, whose bits do not depend on the CPU.
+    inverse: Arc<dyn Fft<f32>>,
+}
+
+impl std::fmt::Debug for Synthesis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Synthesis").field("hop", &self.hop).finish_non_exhaustive()
+    }
+}
+
+/// One stream's overlap, and room to work in.
+#[derive(Debug, Clone)]
+pub struct SynthesisState {
+    /// Samples that frames to come will still add to.
+    overlap: Box<[f32]>,
+    /// Log magnitudes of all bins, then directions.
+    row: Box<[f32]>,
+    re: Box<[f32]>,
+    im: Box<[f32]>,
+    buffer: Box<[Complex32]>,
+    scratch: Box<[Complex32]>,
+}
+
+impl Synthesis {
+    /// Plans the transform.
+    pub fn new(config: &CodecConfig) -> Self {
+        let window = config.synthesis_window;
+        let shares = synthesis::noise_shares(window, config.sample_rate, config.noise_band);
+        let learned = synthesis::learned_bins(&shares);
+        let width = f64::from(config.sample_rate) / window as f64;
+        let envelope = Envelope::new(learned, shares.len() - learned, config.noise_bands, width);
+        let turns = (0..window / 2).map(|k| {
+            let (cos, sin) = math::cos_sin_of_turn(k, window);
+            Complex32::new(cos as f32, sin as f32)
+        });
+        Self {
+            hop: config.hop,
+            shares: shares.into(),
+            learned,
+            envelope,
+            shape: synthesis::window_shape(window, config.hop).into(),
+            turns: turns.collect(),
+            inverse: FftPlannerScalar::new().plan_fft_inverse(window / 2),
+        }
+    }
+
+    /// Bins of a frame.
+    pub fn bins(&self) -> usize {
+        self.shares.len()
+    }
+
+    /// Outputs of the head for a frame: log magnitudes of learned bins and bands, then directions.
+    pub fn inputs(&self) -> usize {
+        self.learned + self.envelope.bands() + 2 * self.learned
+    }
+
+    /// Frame number `frame` of the stream from its outputs of the head; gives the `hop` samples that are
+    /// complete with it.
+    pub fn frame(
+        &self,
+        kernels: Kernels,
+        frame: u64,
+        head: &[f32],
+        state: &mut SynthesisState,
+        out: &mut [f32],
+    ) {
+        let SynthesisState { overlap, row, re, im, buffer, scratch } = state;
+        let half = buffer.len();
+        kernels.noise(frame, &self.shares, re, im);
+        let (magnitudes, directions) = head.split_at(self.learned + self.envelope.bands());
+        let (own, bands) = magnitudes.split_at(self.learned);
+        row[..self.learned].copy_from_slice(own);
+        self.envelope.expand(bands, &mut row[self.learned..self.shares.len()]);
+        row[self.shares.len()..].copy_from_slice(directions);
+        kernels.spectrum(row, self.learned, &self.shares, re, im);
+        // Real samples have real outermost bins.
+        (im[0], im[half]) = (0.0, 0.0);
+        for (k, (z, turn)) in buffer.iter_mut().zip(&self.turns).enumerate() {
+            let mirrored = half - k;
+            let (sum_re, sum_im) = (re[k] + re[mirrored], im[k] - im[mirrored]);
+            let (odd_re, odd_im) = (re[k] - re[mirrored], im[k] + im[mirrored]);
+            let (odd_re, odd_im) =
+                (odd_re * turn.re - odd_im * turn.im, odd_re * turn.im + odd_im * turn.re);
+            *z = Complex32::new(sum_re - odd_im, sum_im + odd_re);
+        }
+        self.inverse.process_with_scratch(buffer, scratch);
+        let pairs = overlap.chunks_exact_mut(2).zip(self.shape.chunks_exact(2));
+        for ((y, w), z) in pairs.zip(buffer.iter()) {
+            // Weights can be so absurd that a sum overflows: silence is better than what that gives.
+            y[0] += if z.re.is_finite() { w[0] * z.re } else { 0.0 };
+            y[1] += if z.im.is_finite() { w[1] * z.im } else { 0.0 };
+        }
+        out.copy_from_slice(&overlap[..self.hop]);
+        let kept = overlap.len() - self.hop;
+        overlap.copy_within(self.hop.., 0);
+        overlap[kept..].fill(0.0);
+    }
+
+    /// Bytes of memory.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.shares)
+            + size_of_val(&*self.shape)
+            + size_of_val(&*self.turns)
+            + self.envelope.bytes()
+    }
+}
+
+impl SynthesisState {
+    /// Silence.
+    pub fn new(plan: &Synthesis) -> Self {
+        let window = plan.shape.len();
+        let zeros = |n: usize| vec![0.0; n].into();
+        let complex = |n: usize| vec![Complex32::default(); n].into();
+        Self {
+            overlap: zeros(window),
+            row: zeros(plan.bins() + 2 * plan.learned),
+            re: zeros(plan.bins()),
+            im: zeros(plan.bins()),
+            buffer: complex(window / 2),
+            scratch: complex(plan.inverse.get_inplace_scratch_len()),
+        }
+    }
+
+    /// As if nothing had been given.
+    pub fn reset(&mut self) {
+        self.overlap.fill(0.0);
+    }
+
+    /// What is left when no more frames come: all but the last `hop` samples, which are zero.
+    pub fn tail(&self, hop: usize) -> &[f32] {
+        &self.overlap[..self.overlap.len() - hop]
+    }
+
+    /// Bytes of memory.
+    pub fn bytes(&self) -> usize {
+        let floats = [&self.overlap, &self.row, &self.re, &self.im];
+        let complex = [&self.buffer, &self.scratch];
+        floats.iter().map(|v| size_of_val(v.as_ref())).sum::<usize>()
+            + complex.iter().map(|v| size_of_val(v.as_ref())).sum::<usize>()
+    }
+}
