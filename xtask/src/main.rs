@@ -1,8 +1,9 @@
-//! The project's own commands: `cargo xtask demo`, `cargo xtask test` and `cargo xtask bundle`.
+//! The project's own commands: `cargo xtask demo`, `test`, `page` and `bundle`.
 
 mod bundle;
 mod check;
 mod demo;
+mod page;
 mod run;
 mod system;
 
@@ -13,6 +14,7 @@ Usage: cargo xtask COMMAND
 
   demo      Code a real recording with the shipped model: WAVs to hear, a picture to see
   test      Everything that has to hold: format, lints, tests, documentation
+  page      A web page with clips to hear and see, against Opus: page [CLIPS_DIR [OUT_DIR]]
   bundle    Build the plugin: target/bundled/Tessera.clap and Tessera.vst3
 
 Each command installs the Debian packages it needs when they are missing.";
@@ -22,6 +24,7 @@ fn main() -> ExitCode {
     let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["demo"] => demo::demo(),
         ["test"] => check::check(),
+        ["page", ref arguments @ ..] => page::page(arguments),
         ["bundle"] => bundle::bundle(),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");
