@@ -111,7 +111,7 @@ pub fn page(arguments: &[&str]) -> Result<()> {
         let picture = |sound: &str| -> Result<String> {
             let picture = format!("{sound}.png");
             let mut plot = Command::new(&program);
-            plot.args(["plot", "--force"]).arg(out.join(sound)).arg(out.join(&picture));
+            plot.args(["plot", "--force", sound, &picture]).current_dir(&out);
             output(&mut plot).map(|_| picture)
         };
         let mut versions = Vec::new();
