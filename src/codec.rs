@@ -119,7 +119,7 @@ impl Codec {
     fn encoder_context_steps(&self) -> usize {
         let config = self.config();
         let frames =
-            config.encoder_blocks * (config.kernel - 1) + config.analysis_window / config.hop - 1;
+            config.encoder_blocks * (config.kernel - 1) + config.encoder_window() / config.hop - 1;
         frames.div_ceil(config.layout().frames_per_step())
     }
 }

@@ -37,6 +37,9 @@ pub struct CodecConfig {
     pub hop: usize,
     /// Samples seen by the learned analysis convolution; a multiple of `hop`.
     pub analysis_window: usize,
+    /// Bands whose levels the encoder sees beside the analysis, their distance growing with frequency:
+    /// filters learn what is loud, and hardly any of them listens above 8 kHz.
+    pub level_bands: usize,
     /// Window of the inverse STFT in samples; a multiple of `hop`, even.
     pub synthesis_window: usize,
     /// Frequencies in Hz between which the decoder's phases turn from learned to noise: at a few kbps the
@@ -81,6 +84,7 @@ impl Default for CodecConfig {
             sample_rate: 48_000,
             hop: 480,
             analysis_window: 1920,
+            level_bands: 64,
             synthesis_window: 1920,
             noise_band: [1000, 1600],
             noise_bands: 128,
@@ -154,6 +158,7 @@ impl CodecConfig {
             );
         }
         for (field, value, top) in [
+            ("level_bands", self.level_bands, 65_536),
             ("noise_bands", self.noise_bands, 65_536),
             ("dim", self.dim, 4096),
             ("expansion", self.expansion, 16),
@@ -178,6 +183,17 @@ impl CodecConfig {
             );
         }
         Ok(())
+    }
+
+    /// Samples in which the levels of bands are measured: the newest two hops, to tell an attack from what
+    /// was before.
+    pub fn level_window(&self) -> usize {
+        2 * self.hop
+    }
+
+    /// Samples that a frame of the encoder sees before its first block.
+    pub fn encoder_window(&self) -> usize {
+        self.analysis_window.max(self.level_window())
     }
 
     /// Number of levels.

@@ -11,6 +11,7 @@ pub mod metrics;
 pub mod plot;
 pub mod tokens;
 
+mod bands;
 mod math;
 mod model_files;
 mod synthesis;

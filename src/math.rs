@@ -32,7 +32,6 @@ pub fn exp(x: f32) -> f32 {
 
 /// Natural logarithm of a positive, normal number, absolute error below 3e-7 near 1 and relative
 /// error below 3e-7 elsewhere.
-#[cfg(feature = "train")]
 #[inline(always)]
 pub fn ln(x: f32) -> f32 {
     let x = x.max(f32::MIN_POSITIVE);

@@ -33,69 +33,6 @@ pub fn learned_bins(shares: &[f32]) -> usize {
     shares.partition_point(|&share| share < 1.0)
 }
 
-/// Log magnitudes over the bins that are noise: one value a band, lines between them. Each bin left to
-/// itself would learn nothing but its band's energy, and keep the random differences from its neighbours
-/// that it began with: lines that stand still in the picture.
-#[derive(Debug)]
-pub struct Envelope {
-    /// By bin: the band at or below it, and how far it is on the way to the next, 0..=1.
-    place: Vec<(usize, f32)>,
-    bands: usize,
-}
-
-impl Envelope {
-    /// At most `bands` bands over `bins` bins from the bin `first`, their distance growing with
-    /// frequency as the mel scale has it; a bin is `width` Hz wide.
-    pub fn new(first: usize, bins: usize, bands: usize, width: f64) -> Self {
-        let bands = bands.clamp(2, bins.max(2)).min(bins);
-        let mel = |bin: usize| math::ln_exact(1.0 + (first + bin) as f64 * width / 700.0);
-        let last = bins.saturating_sub(1);
-        // Where neighbouring bins lie further apart than bands would, each bin is a band of its own.
-        let single = |bin: usize| {
-            mel(bin + 1) - mel(bin) >= (mel(last) - mel(bin)) / (bands - 1 - bin) as f64
-        };
-        let own = (0..bands.saturating_sub(1)).take_while(|&bin| single(bin)).count();
-        let place = (0..bins)
-            .map(|bin| {
-                if bin <= own || bands < 2 {
-                    return (bin, 0.0);
-                }
-                let share = (mel(bin) - mel(own)) / (mel(last) - mel(own));
-                let at = own as f64 + share * (bands - 1 - own) as f64;
-                let band = (at as usize).min(bands - 2);
-                (band, (at - band as f64) as f32)
-            })
-            .collect();
-        Self { place, bands }
-    }
-
-    /// Number of bands.
-    pub fn bands(&self) -> usize {
-        self.bands
-    }
-
-    /// Bytes of memory.
-    pub fn bytes(&self) -> usize {
-        size_of_val(&*self.place)
-    }
-
-    /// Log magnitudes of all bins from those of the bands.
-    pub fn expand(&self, values: &[f32], out: &mut [f32]) {
-        for (out, &(band, way)) in out.iter_mut().zip(&self.place) {
-            let next = values[(band + 1).min(self.bands - 1)];
-            *out = values[band] + way * (next - values[band]);
-        }
-    }
-
-    /// The transpose of [`Self::expand`]; `out` is zero on entry.
-    pub fn gather(&self, grad: &[f32], out: &mut [f32]) {
-        for (grad, &(band, way)) in grad.iter().zip(&self.place) {
-            out[band] += (1.0 - way) * grad;
-            out[(band + 1).min(self.bands - 1)] += way * grad;
-        }
-    }
-}
-
 /// The noise of one frame: two numbers a bin, evenly distributed over -1..1 times `size`, made from the
 /// frame's number alone, so that a stream sounds the same wherever it is entered.
 #[inline(always)]
@@ -124,33 +61,6 @@ pub fn cartesian(log_magnitude: f32, a: f32, b: f32) -> (f32, f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bands_cover_the_bins_and_widen() {
-        for (first, bins, bands) in
-            [(64, 897, 128), (64, 897, 2000), (0, 5, 5), (3, 4, 2), (0, 1, 9), (0, 0, 9)]
-        {
-            let envelope = Envelope::new(first, bins, bands, 25.0);
-            assert_eq!(envelope.bands, bands.min(bins));
-            let at: Vec<f32> =
-                envelope.place.iter().map(|&(band, way)| band as f32 + way).collect();
-            assert_eq!(at.len(), bins);
-            if let (Some(low), Some(high)) = (at.first(), at.last()) {
-                assert_eq!((*low, *high), (0.0, (envelope.bands - 1) as f32));
-            }
-            for three in at.windows(3) {
-                let (d, e) = (three[1] - three[0], three[2] - three[1]);
-                assert!(d > 0.0 && d <= 1.0 && e <= d + 1e-4, "{three:?}");
-            }
-            // A straight line stays one where each bin is its own band, and no value is left out.
-            let mut reached = vec![0.0; envelope.bands];
-            envelope.gather(&vec![1.0; bins], &mut reached);
-            assert!(reached.iter().all(|&sum| sum > 0.0), "{reached:?}");
-            let mut flat = vec![0.0; bins];
-            envelope.expand(&vec![2.5; envelope.bands], &mut flat);
-            assert!(flat.iter().all(|&v| v == 2.5));
-        }
-    }
 
     #[test]
     fn overlapping_windows_sum_to_one() {

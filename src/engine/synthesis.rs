@@ -6,9 +6,10 @@ use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlannerScalar};
 
 use super::kernels::Kernels;
+use crate::bands::Bands;
 use crate::config::CodecConfig;
 use crate::math;
-use crate::synthesis::{self, Envelope};
+use crate::synthesis;
 
 /// What an inverse STFT needs to know: tables and the plan of its FFT.
 pub struct Synthesis {
@@ -18,7 +19,7 @@ pub struct Synthesis {
     /// Bins whose direction is not noise alone.
     learned: usize,
     /// Log magnitudes of the bins above.
-    envelope: Envelope,
+    envelope: Bands,
     shape: Box<[f32]>,
     /// `e^(2 pi i k / window)` for the first half of the turn.
     turns: Box<[Complex32]>,
@@ -53,7 +54,7 @@ impl Synthesis {
         let shares = synthesis::noise_shares(window, config.sample_rate, config.noise_band);
         let learned = synthesis::learned_bins(&shares);
         let width = f64::from(config.sample_rate) / window as f64;
-        let envelope = Envelope::new(learned, shares.len() - learned, config.noise_bands, width);
+        let envelope = Bands::new(learned, shares.len() - learned, config.noise_bands, width);
         let turns = (0..window / 2).map(|k| {
             let (cos, sin) = math::cos_sin_of_turn(k, window);
             Complex32::new(cos as f32, sin as f32)
@@ -76,7 +77,7 @@ impl Synthesis {
 
     /// Outputs of the head for a frame: log magnitudes of learned bins and bands, then directions.
     pub fn inputs(&self) -> usize {
-        self.learned + self.envelope.bands() + 2 * self.learned
+        self.learned + self.envelope.count() + 2 * self.learned
     }
 
     /// Frame number `frame` of the stream from its outputs of the head; gives the `hop` samples that are
@@ -92,7 +93,7 @@ impl Synthesis {
         let SynthesisState { overlap, row, re, im, buffer, scratch } = state;
         let half = buffer.len();
         kernels.noise(frame, &self.shares, re, im);
-        let (magnitudes, directions) = head.split_at(self.learned + self.envelope.bands());
+        let (magnitudes, directions) = head.split_at(self.learned + self.envelope.count());
         let (own, bands) = magnitudes.split_at(self.learned);
         row[..self.learned].copy_from_slice(own);
         self.envelope.expand(bands, &mut row[self.learned..self.shares.len()]);

@@ -7,12 +7,14 @@ use super::ops;
 use super::params::Builder;
 use crate::config::CodecConfig;
 
-/// Learned analysis and causal blocks.
+/// Learned analysis, the levels of bands, and causal blocks.
 #[derive(Debug, Clone)]
 pub struct Encoder {
     hop: usize,
     window: usize,
     analysis: Linear,
+    levels: ops::BandLevels,
+    envelope: Linear,
     blocks: Vec<Block>,
 }
 
@@ -25,10 +27,24 @@ impl Encoder {
             config.dim,
             fourier_analysis(config.analysis_window, config.dim),
         )?;
+        let levels = ops::BandLevels::new(
+            config.level_window(),
+            config.hop,
+            config.sample_rate,
+            config.level_bands,
+        );
+        let envelope = Linear::new(p, "encoder.envelope", levels.count(), config.dim, 0.3)?;
         let blocks = (0..config.encoder_blocks)
             .map(|i| Block::new(p, &format!("encoder.blocks.{i}"), config))
             .collect::<Result<_>>()?;
-        Ok(Self { hop: config.hop, window: config.analysis_window, analysis, blocks })
+        Ok(Self {
+            hop: config.hop,
+            window: config.analysis_window,
+            analysis,
+            levels,
+            envelope,
+            blocks,
+        })
     }
 
     /// Samples (batch, frames * hop) to latents (batch, frames, dim). Frame `t` sees the samples before
@@ -37,7 +53,8 @@ impl Encoder {
     /// # Errors
     /// A number of samples that is no multiple of the hop.
     pub fn forward(&self, samples: &Tensor) -> Result<Tensor> {
-        let mut x = self.analysis.forward(&self.frames(samples)?)?;
+        let envelope = self.envelope.forward(&self.levels.forward(samples)?)?;
+        let mut x = (self.analysis.forward(&self.frames(samples)?)? + envelope)?;
         for block in &self.blocks {
             x = block.forward(&x)?;
         }

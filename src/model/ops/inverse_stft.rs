@@ -12,8 +12,9 @@ use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlanner};
 
 use super::values;
+use crate::bands::Bands;
 use crate::math;
-use crate::synthesis::{self, Envelope, MAX_LOG_MAGNITUDE, SOFT};
+use crate::synthesis::{self, MAX_LOG_MAGNITUDE, SOFT};
 
 /// An inverse STFT that cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -42,8 +43,10 @@ struct Plan {
     noise: Vec<f32>,
     /// Bins, from the lowest, whose direction is not noise alone.
     learned: usize,
-    /// Log magnitudes of the bins above.
-    envelope: Envelope,
+    /// Those above have log magnitudes in bands. Each bin left to itself would learn nothing but the
+    /// energy around it, and keep the random differences from its neighbours that it began with: lines
+    /// that stand still in the picture.
+    envelope: Bands,
     /// Hann window, scaled so that overlapping windows sum to one, over the FFT's length.
     shape: Vec<f32>,
     forward: Arc<dyn Fft<f32>>,
@@ -75,7 +78,7 @@ impl InverseStft {
         let noise = synthesis::noise_shares(window, rate, noise_band);
         let learned = synthesis::learned_bins(&noise);
         let width = f64::from(rate) / window as f64;
-        let envelope = Envelope::new(learned, noise.len() - learned, noise_bands, width);
+        let envelope = Bands::new(learned, noise.len() - learned, noise_bands, width);
         let plan = Plan { window, hop, noise, learned, envelope, shape, forward, inverse };
         Ok(Self { inner: Arc::new(plan) })
     }
@@ -263,7 +266,7 @@ fn to_head_gradient(
 
 impl Plan {
     fn magnitudes(&self) -> usize {
-        self.learned + self.envelope.bands()
+        self.learned + self.envelope.count()
     }
 
     fn inputs(&self) -> usize {

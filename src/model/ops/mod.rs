@@ -3,6 +3,7 @@
 //! Each file holds one operation: its CPU kernel with a backward of its own, and the same thing made
 //! of candle's operations, which runs on other devices and which the tests hold the kernel against.
 
+mod band_levels;
 mod depthwise;
 mod gelu;
 mod inverse_stft;
@@ -11,6 +12,7 @@ mod norm;
 mod residual;
 mod spectral;
 
+pub use band_levels::BandLevels;
 pub use depthwise::depthwise_causal;
 pub use gelu::gelu;
 pub use inverse_stft::{InverseStft, InverseStftError};
