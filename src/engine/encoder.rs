@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::band_levels::{BandLevels, BandLevelsState};
 use super::block::{Block, BlockState};
 use super::error::{EngineError, check_room};
 use super::kernels::{Kernels, Rows};
@@ -14,7 +15,9 @@ use super::step::{Phase, Progress, Work};
 /// A part of the encoder's work on a step.
 #[derive(Debug, Clone)]
 pub(super) enum EncodeTask {
+    Levels,
     Analysis(Range<usize>),
+    Envelope,
     Mix(usize),
     Widen(usize, Range<usize>),
     Narrow(usize, Range<usize>),
@@ -26,18 +29,21 @@ pub(super) enum EncodeTask {
 
 /// The work of a step of `rows` frames: whole, and in units.
 pub(super) fn encode_schedule(
+    levels_of_bands: &BandLevels,
     analysis: &Matrix,
+    envelope: &Matrix,
     blocks: &[Block],
     levels: &[Level],
     rows: usize,
 ) -> [Schedule<EncodeTask>; 2] {
     let dim = analysis.outputs();
     let tasks = |most: u64| {
-        let mut tasks = Vec::new();
+        let mut tasks = vec![(EncodeTask::Levels, levels_of_bands.cost(rows))];
         for panels in split(analysis, rows, most) {
             let cost = product_cost(analysis, panels.len(), rows);
             tasks.push((EncodeTask::Analysis(panels), cost));
         }
+        tasks.push((EncodeTask::Envelope, product_cost(envelope, envelope.panels(), rows)));
         for (i, block) in blocks.iter().enumerate() {
             tasks.push((EncodeTask::Mix(i), block.mix_cost(rows)));
             for panels in split(&block.widen, rows, most) {
@@ -112,6 +118,9 @@ struct State {
     /// Samples that the next frame still sees, then those of the steps at work.
     window: Box<[f32]>,
     past: usize,
+    band_levels: BandLevelsState,
+    /// Levels of bands, (frames, bands).
+    levels: Box<[f32]>,
     blocks: Box<[BlockState]>,
     mixed: Box<[f32]>,
     hidden: Box<[f32]>,
@@ -137,11 +146,13 @@ impl StreamEncoder {
         let w = &*model.weights;
         let (chunk, frames) = (model.chunk_samples(), steps * model.frames_per_step());
         let dim = w.config.dim;
-        let past = w.config.analysis_window - w.config.hop;
+        let past = w.config.encoder_window() - w.config.hop;
         let zeros = |n: usize| vec![0.0f32; n].into_boxed_slice();
         let state = State {
             window: zeros(past + steps * chunk),
             past,
+            band_levels: BandLevelsState::new(&w.band_levels),
+            levels: zeros(frames * w.band_levels.count()),
             blocks: w.encoder_blocks.iter().map(|_| BlockState::new(&w.config, frames)).collect(),
             mixed: zeros(frames * dim),
             hidden: zeros(frames * dim * w.config.expansion),
@@ -341,6 +352,7 @@ impl StreamEncoder {
         let floats = [
             &self.waiting,
             &s.window,
+            &s.levels,
             &s.mixed,
             &s.hidden,
             &s.rest,
@@ -350,6 +362,7 @@ impl StreamEncoder {
         ];
         size_of_val(self)
             + floats.iter().map(|v| size_of_val(v.as_ref())).sum::<usize>()
+            + s.band_levels.bytes()
             + s.blocks.iter().map(|b| b.bytes() + size_of_val(b)).sum::<usize>()
             + s.codes.iter().map(|c| size_of_val(c.as_ref()) + size_of_val(c)).sum::<usize>()
     }
@@ -416,15 +429,28 @@ impl State {
         let (config, dim) = (&weights.config, weights.config.dim);
         let rows = work.steps * weights.layout.frames_per_step();
         match task {
+            EncodeTask::Levels => {
+                let start = self.past + config.hop - config.level_window();
+                let out = &mut self.levels[..rows * weights.band_levels.count()];
+                weights.band_levels.frames(&self.window[start..], &mut self.band_levels, out);
+            }
             EncodeTask::Analysis(panels) => {
                 let Some(first) = self.blocks.first_mut() else { return };
+                let start = self.past + config.hop - config.analysis_window;
                 // Frames overlap: each is a window on the samples, without a copy.
-                let x = Rows { values: &self.window, stride: config.hop, count: rows };
+                let x = Rows { values: &self.window[start..], stride: config.hop, count: rows };
                 kernels.product(&weights.analysis, panels.clone(), x, first.frames_mut());
                 if panels.end == weights.analysis.panels() {
                     let end = self.past + rows * config.hop;
                     self.window.copy_within(end - self.past..end, 0);
                 }
+            }
+            EncodeTask::Envelope => {
+                let Some(first) = self.blocks.first_mut() else { return };
+                let stride = weights.envelope.inputs();
+                let x = Rows { values: &self.levels, stride, count: rows };
+                kernels.product(&weights.envelope, 0..weights.envelope.panels(), x, &mut self.part);
+                kernels.add(&mut first.frames_mut()[..rows * dim], &self.part[..rows * dim]);
             }
             EncodeTask::Mix(i) => {
                 weights.encoder_blocks[*i].mix(

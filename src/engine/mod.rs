@@ -38,6 +38,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod band_levels;
 mod block;
 mod channels;
 mod decoder;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::band_levels::BandLevels;
 use super::block::Block;
 use super::decoder::{DecodeTask, decode_schedule};
 use super::encoder::{EncodeTask, encode_schedule};
@@ -31,7 +32,9 @@ pub(super) struct Weights {
     pub config: CodecConfig,
     pub layout: TokenLayout,
     id: [u8; 16],
+    pub band_levels: BandLevels,
     pub analysis: Matrix,
+    pub envelope: Matrix,
     pub encoder_blocks: Box<[Block]>,
     pub levels: Box<[Level]>,
     pub input: Matrix,
@@ -79,6 +82,8 @@ impl Model {
                 .collect::<Result<Box<[_]>, _>>()
         };
         let analysis = Matrix::load(&tensors, "encoder.analysis", config.analysis_window, dim)?;
+        let band_levels = BandLevels::new(&config);
+        let envelope = Matrix::load(&tensors, "encoder.envelope", band_levels.count(), dim)?;
         let encoder_blocks = blocks("encoder", config.encoder_blocks)?;
         let levels = (0..config.levels())
             .map(|i| Level::load(&tensors, i, &config))
@@ -88,12 +93,15 @@ impl Model {
         let synthesis = Synthesis::new(&config);
         let head = Matrix::load(&tensors, "decoder.head", dim, synthesis.inputs())?;
         let rows = config.layout().frames_per_step();
-        let encode = encode_schedule(&analysis, &encoder_blocks, &levels, rows);
+        let encode =
+            encode_schedule(&band_levels, &analysis, &envelope, &encoder_blocks, &levels, rows);
         let decode = decode_schedule(&input, &decoder_blocks, &levels, &head, &config, rows);
         let weights = Weights {
             layout: config.layout(),
             id: files.id,
+            band_levels,
             analysis,
+            envelope,
             encoder_blocks,
             levels,
             input,
@@ -163,8 +171,9 @@ impl Model {
     pub fn bytes(&self) -> usize {
         let w = &*self.weights;
         let blocks = w.encoder_blocks.iter().chain(&w.decoder_blocks).map(Block::bytes);
-        let matrices = [&w.analysis, &w.input, &w.head].map(Matrix::bytes);
+        let matrices = [&w.analysis, &w.envelope, &w.input, &w.head].map(Matrix::bytes);
         blocks.chain(w.levels.iter().map(Level::bytes)).chain(matrices).sum::<usize>()
+            + w.band_levels.bytes()
             + w.synthesis.bytes()
     }
 

@@ -36,7 +36,9 @@ pub fn odd() -> CodecConfig {
         hop: 24,
         analysis_window: 72,
         synthesis_window: 96,
+        level_bands: 11,
         noise_band: [4000, 12_000],
+        noise_bands: 7,
         dim: 37,
         kernel: 4,
         vq: VqConfig { codebook_size: 50, code_dim: 5, ..VqConfig::default() },
@@ -55,7 +57,16 @@ pub fn weights(config: &CodecConfig, seed: u32, dtype: Dtype) -> Vec<u8> {
     };
     linear("encoder.analysis".into(), config.analysis_window, dim);
     linear("decoder.input".into(), dim, dim);
-    linear("decoder.head".into(), dim, 3 * (config.synthesis_window / 2 + 1));
+    // No more bands than bins, whether of the encoder's levels or of the decoder's noise.
+    linear("encoder.envelope".into(), config.level_bands.min(config.hop + 1), dim);
+    let bins = config.synthesis_window / 2 + 1;
+    let learned = (0..bins)
+        .filter(|bin| {
+            bin * (config.sample_rate as usize)
+                < config.noise_band[1] as usize * config.synthesis_window
+        })
+        .count();
+    linear("decoder.head".into(), dim, 3 * learned + config.noise_bands.min(bins - learned));
     let mut blocks = Vec::new();
     for (half, count) in [("encoder", config.encoder_blocks), ("decoder", config.decoder_blocks)] {
         for i in 0..count {
@@ -91,7 +102,7 @@ pub fn weights(config: &CodecConfig, seed: u32, dtype: Dtype) -> Vec<u8> {
                         _ if whole == 0 => vec![0, 0],
                         _ => {
                             // The exponent's bias is 15 in place of 127, the mantissa 10 bits of 23.
-                            let half = (single >> 13 & 0x7fff) - (112 << 10);
+                            let half = (single >> 13 & 0x3_ffff) - (112 << 10);
                             ((half | single >> 16 & 0x8000) as u16).to_le_bytes().to_vec()
                         }
                     }
