@@ -317,7 +317,9 @@ impl Level {
         let sharpness = if normalize {
             DIVERSITY_SHARPNESS
         } else {
-            let variance = some.detach().sqr()?.sum(1)?.mean_all()?.to_scalar::<f32>()?;
+            // About their mean: an offset that all vectors share says nothing about how they differ.
+            let centred = some.detach().broadcast_sub(&some.detach().mean_keepdim(0)?)?;
+            let variance = centred.sqr()?.sum(1)?.mean_all()?.to_scalar::<f32>()?;
             DIVERSITY_SHARPNESS / f64::from(variance).max(1e-6)
         };
         let mean = softmax(&(scores * sharpness)?)?.mean(0)?;
