@@ -101,7 +101,7 @@ impl Default for TrainConfig {
                 linear: 0.0,
                 complex: 0.6,
                 power: 0.5,
-                complex_top: 1500.0,
+                complex_top: 900.0,
             },
             resolutions: default_resolutions(),
             kind_weights: BTreeMap::new(),
