@@ -80,17 +80,10 @@ impl Synthesis {
         self.learned + self.envelope.count() + 2 * self.learned
     }
 
-    /// Frame number `frame` of the stream from its outputs of the head; gives the `hop` samples that are
-    /// complete with it.
-    pub fn frame(
-        &self,
-        kernels: Kernels,
-        frame: u64,
-        head: &[f32],
-        state: &mut SynthesisState,
-        out: &mut [f32],
-    ) {
-        let SynthesisState { overlap, row, re, im, buffer, scratch } = state;
+    /// The spectrum of frame number `frame` of the stream from its outputs of the head, as
+    /// [`transform`](Self::transform) takes it.
+    pub fn spectrum(&self, kernels: Kernels, frame: u64, head: &[f32], state: &mut SynthesisState) {
+        let SynthesisState { row, re, im, buffer, .. } = state;
         let half = buffer.len();
         kernels.noise(frame, &self.shares, re, im);
         let (magnitudes, directions) = head.split_at(self.learned + self.envelope.count());
@@ -109,6 +102,11 @@ impl Synthesis {
                 (odd_re * turn.re - odd_im * turn.im, odd_re * turn.im + odd_im * turn.re);
             *z = Complex32::new(sum_re - odd_im, sum_im + odd_re);
         }
+    }
+
+    /// The samples of the spectrum, added to the overlap; gives the `hop` samples that are complete now.
+    pub fn transform(&self, state: &mut SynthesisState, out: &mut [f32]) {
+        let SynthesisState { overlap, buffer, scratch, .. } = state;
         self.inverse.process_with_scratch(buffer, scratch);
         let pairs = overlap.chunks_exact_mut(2).zip(self.shape.chunks_exact(2));
         for ((y, w), z) in pairs.zip(buffer.iter()) {
