@@ -6,7 +6,7 @@ use super::reader::{ContainerReader, Item, ReadError};
 use std::io::{Read, Seek};
 
 /// The most damages a [`Summary`] lists; it counts them all.
-const MAX_LISTED: usize = 100;
+pub(super) const MAX_LISTED: usize = 100;
 
 /// What a file holds and how it is, from reading all of it.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use tessera_codec::bitstream::{ContainerReader, Item};
+use tessera_codec::bitstream::{Chunk, ContainerReader, DamageReason, Item, repair};
 
 /// As the bytes are, and once more with every checksum put right, since a fuzzer does not guess them.
 pub fn attack(bytes: &[u8]) {
@@ -24,7 +24,7 @@ fn read(bytes: &[u8]) {
     let promised = reader.steps();
     let items: Vec<Item> = reader.by_ref().map(Result::unwrap).collect();
     assert!(items.len() <= 3 + bytes.len() / 6, "{} items", items.len());
-    let (mut due, mut steps) = (0, 0);
+    let mut due = 0;
     for item in &items {
         match item {
             Item::Chunk(chunk) => {
@@ -37,20 +37,18 @@ fn read(bytes: &[u8]) {
                     }
                 }
                 due += 1;
-                steps += chunk.steps as u64;
             }
             Item::Damage(damage) => {
                 assert_eq!(damage.first, due);
                 assert!(damage.offset <= bytes.len() as u64);
                 assert!(!damage.to_string().is_empty());
                 due += damage.chunks;
-                steps += damage.steps;
             }
         }
     }
     if let Some(samples) = reader.samples() {
         assert_eq!(promised, Some(header.steps(samples)));
-        assert_eq!(steps, header.steps(samples));
+        assert_eq!(steps(&items), header.steps(samples));
         assert_eq!(reader.chunks(), Some(due));
     }
     assert_eq!(reader.next_item().unwrap(), None, "the end is the end");
@@ -58,17 +56,44 @@ fn read(bytes: &[u8]) {
     let summary = reader.summary().unwrap();
     assert_eq!(summary.intact_chunks + summary.damaged_chunks, u64::from(due));
     assert!(summary.seconds.is_finite() && summary.kbps.is_finite());
+    repair_it(bytes, &items);
     if !has_two_of_a_number(bytes) {
         seek(&mut reader, &items, due);
     }
     fewer_levels(&mut reader, &items);
 }
 
-fn chunks(items: &[Item]) -> impl Iterator<Item = &tessera_codec::bitstream::Chunk> {
+fn chunks(items: &[Item]) -> impl Iterator<Item = &Chunk> {
     items.iter().filter_map(|item| match item {
         Item::Chunk(chunk) => Some(chunk),
         Item::Damage(_) => None,
     })
+}
+
+/// A repaired file has an index, the same chunks, the same steps, and nothing wrong but gaps that are
+/// marked; repairing it again changes nothing.
+fn repair_it(bytes: &[u8], items: &[Item]) {
+    let Ok((mended, done)) = repair(Cursor::new(bytes), Vec::new()) else { return };
+    assert_eq!(done.kept_chunks as usize, chunks(items).count());
+    let mut reader = ContainerReader::open(Cursor::new(&mended[..])).unwrap();
+    assert!(reader.has_index());
+    let after: Vec<Item> = reader.by_ref().map(Result::unwrap).collect();
+    assert!(chunks(&after).eq(chunks(items)));
+    assert_eq!(steps(&after), steps(items));
+    for item in &after {
+        let Item::Damage(damage) = item else { continue };
+        assert_eq!(damage.reason, DamageReason::Marked);
+    }
+    let (again, _) = repair(Cursor::new(&mended), Vec::new()).unwrap();
+    assert!(again == mended);
+}
+
+fn steps(items: &[Item]) -> u64 {
+    let steps = |item: &Item| match item {
+        Item::Chunk(chunk) => chunk.steps as u64,
+        Item::Damage(damage) => damage.steps,
+    };
+    items.iter().map(steps).sum()
 }
 
 /// Whether what looks like chunks has a number twice: which of the two is found first then depends on
