@@ -57,7 +57,7 @@ fn read(bytes: &[u8]) {
     assert_eq!(summary.intact_chunks + summary.damaged_chunks, u64::from(due));
     assert!(summary.seconds.is_finite() && summary.kbps.is_finite());
     repair_it(bytes, &items);
-    if !has_two_of_a_number(bytes) {
+    if numbers_rise(bytes) {
         seek(&mut reader, &items, due);
     }
     fewer_levels(&mut reader, &items);
@@ -96,13 +96,12 @@ fn steps(items: &[Item]) -> u64 {
     items.iter().map(steps).sum()
 }
 
-/// Whether what looks like chunks has a number twice: which of the two is found first then depends on
-/// where one begins.
-fn has_two_of_a_number(bytes: &[u8]) -> bool {
-    let mut numbers: Vec<&[u8]> =
-        bytes.windows(5).filter(|head| head.starts_with(&[0xF5, 0xC3])).collect();
-    numbers.sort_unstable();
-    numbers.windows(2).any(|pair| pair[0] == pair[1])
+/// Whether the numbers of all that looks like chunks rise. Otherwise seeking may find what reading
+/// passes over as repeated or out of order.
+fn numbers_rise(bytes: &[u8]) -> bool {
+    let heads = bytes.windows(5).filter(|head| head.starts_with(&[0xF5, 0xC3]));
+    let numbers: Vec<&[u8]> = heads.map(|head| &head[2..]).collect();
+    numbers.windows(2).all(|pair| pair[0] < pair[1])
 }
 
 /// Reading from the first, a middle and the last chunk gives what reading up to there gives.
