@@ -9,6 +9,7 @@
 
 pub mod config;
 pub mod container;
+pub mod model;
 pub mod payload;
 pub mod wav;
 
@@ -20,9 +21,10 @@ pub struct Attack {
 }
 
 /// All attacks.
-pub const ALL: [Attack; 4] = [
+pub const ALL: [Attack; 5] = [
     Attack { name: "container", run: container::attack },
     Attack { name: "payload", run: payload::attack },
     Attack { name: "wav", run: wav::attack },
     Attack { name: "config", run: config::attack },
+    Attack { name: "model", run: model::attack },
 ];
