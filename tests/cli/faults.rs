@@ -180,11 +180,11 @@ fn killed_while_training() {
         }
         fresh += u32::from(!checkpoint.exists());
         let mut child = spawn(&args("run"));
-        std::thread::sleep(lasts.mul_f64(0.8 * random.share()));
+        std::thread::sleep(lasts.mul_f64(random.share()));
         if n % 3 != 0 {
             // It saves when it is asked to stop; so this kill comes while it does, or just before or after.
             send(&child, "-INT");
-            std::thread::sleep(Duration::from_micros((random.share() * 60_000.0) as u64));
+            std::thread::sleep(Duration::from_micros((random.share() * 300_000.0) as u64));
         }
         child.kill().unwrap();
         child.wait().unwrap();

@@ -1,8 +1,11 @@
 //! verify, repair and encode --verify.
 
+use candle_core::Device;
 use tessera_codec::audio::WavFormat;
+use tessera_codec::codec::save_model;
+use tessera_codec::model::Network;
 
-use crate::common::{Folder, Ran, model, shape, tessera, tone};
+use crate::common::{Folder, Ran, model, shape, tessera, tiny, tone};
 
 /// A folder with `a.tsr`, ten seconds and a bit of two channels.
 fn encoded() -> (Folder, Vec<u8>) {
@@ -61,9 +64,13 @@ fn whatever_is_damaged_is_found() {
         changed[at] ^= 4;
         check(&changed, if at < 80 { 1 } else { 3 }, &["b.tsr"]);
     }
-    // Another model's, and the model that is shipped, which is not this file's.
+    // A model that is not this file's.
     std::fs::write(&path, &bytes).unwrap();
-    tessera(&["verify", &folder.text("b.tsr")]).expect(1, &["b.tsr", "--model"]);
+    let network = Network::random(&tiny(), 8, &Device::Cpu).unwrap();
+    save_model(&folder.path("other"), &tiny(), &network.params.snapshot().unwrap()).unwrap();
+    let other = folder.text("other");
+    let args = ["verify", &folder.text("b.tsr"), "--model", &other];
+    tessera(&args).expect(1, &["b.tsr", "--model"]);
     tessera(&["verify", &folder.text("none.tsr")]).expect(1, &["none.tsr"]);
 }
 
