@@ -139,7 +139,7 @@ fn tensors(run: &Path) -> BTreeMap<String, Vec<u8>> {
 /// very weights of one that went through.
 #[test]
 fn killed_while_training() {
-    const STEPS: u64 = 60;
+    const STEPS: u64 = 600;
     let folder = Folder::new();
     for n in 0..3 {
         let path = folder.path(&format!("data/music/{n}.wav"));
@@ -164,7 +164,7 @@ fn killed_while_training() {
         args
     };
     let begun = Instant::now();
-    tessera(&args("whole")).expect(0, &["done: 60 steps"]);
+    tessera(&args("whole")).expect(0, &["done: 600 steps"]);
     let lasts = begun.elapsed();
 
     let (run, mut random) = (folder.path("run"), Random(3));
@@ -179,6 +179,13 @@ fn killed_while_training() {
             }
         }
         fresh += u32::from(!checkpoint.exists());
+        if n % 3 == 1 && checkpoint.exists() {
+            // Stopped in good order somewhere on the way, so that the next kill is of a run that goes on.
+            let child = spawn(&args("run"));
+            std::thread::sleep(lasts.mul_f64(0.3 + 0.4 * random.share()));
+            send(&child, "-INT");
+            assert!(ended(child).code.is_none_or(|code| code == 0), "it fails when it is stopped");
+        }
         let mut child = spawn(&args("run"));
         std::thread::sleep(lasts.mul_f64(random.share()));
         if n % 3 != 0 {
@@ -189,7 +196,7 @@ fn killed_while_training() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    tessera(&args("run")).expect(0, &["done: 60 steps"]);
+    tessera(&args("run")).expect(0, &["done: 600 steps"]);
     assert!(tensors(&run) == tensors(&folder.path("whole")), "other weights after {at:?}");
     println!("train: {} kills, {fresh} of new runs; then the checkpoints stood at {at:?}", kills());
 }
