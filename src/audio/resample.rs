@@ -12,21 +12,17 @@ use super::source::{AudioError, check_shape};
 /// 2.5 % of the bandwidth, with more than 120 dB of rejection.
 const FILTER_TAPS: u64 = 1024;
 
-/// Largest FFT block of all channels together; bounds memory (about 10 MB) and delay for rates with a
-/// small common divisor.
+/// Largest FFT block; bounds memory and delay for rates with a small common divisor.
 const MAX_FFT_BLOCK: u64 = 1 << 18;
 
 /// Rates further apart than this are no audio; they get a simple conversion.
-const MAX_FILTERED_RATIO: u64 = 64;
+const MAX_FILTERED_RATIO: u64 = 256;
 
 /// Taps of the interpolated filter for rates with a small common divisor.
 const SINC_TAPS: usize = 256;
 
-/// Input frames the interpolated filter takes at a time, at most and at least, and output samples of all
-/// channels together that it makes of them, where that leaves the least.
+/// Input frames the interpolated filter takes at a time.
 const SINC_BLOCK: usize = 4096;
-const MIN_SINC_BLOCK: usize = 512;
-const SINC_BLOCK_SAMPLES: usize = 1 << 18;
 
 /// Output frames a block of [`StreamResampler::block_frames`] makes, at most.
 const BLOCK_FRAMES: u64 = 1 << 15;
@@ -91,7 +87,7 @@ impl StreamResampler {
         let periods = FILTER_TAPS.div_ceil(low).next_multiple_of(2);
         let method = if from == to {
             Method::Identity
-        } else if periods * high * channels as u64 <= MAX_FFT_BLOCK {
+        } else if periods * high <= MAX_FFT_BLOCK {
             let block = periods as usize * (from / divisor) as usize;
             let fft = Fft::<f64>::new_custom(
                 from as usize,
@@ -233,10 +229,9 @@ fn sinc(from: u32, to: u32, channels: usize) -> Result<Filter, AudioError> {
         window: WindowFunction::BlackmanHarris2,
     };
     let ratio = f64::from(to) / f64::from(from);
-    let samples_of_a_frame = channels * to.div_ceil(from).max(1) as usize;
-    let block = (SINC_BLOCK_SAMPLES / samples_of_a_frame).clamp(MIN_SINC_BLOCK, SINC_BLOCK);
-    let resampler = Async::new_sinc(ratio, 1.0, &parameters, block, channels, FixedAsync::Input)
-        .map_err(construction)?;
+    let resampler =
+        Async::new_sinc(ratio, 1.0, &parameters, SINC_BLOCK, channels, FixedAsync::Input)
+            .map_err(construction)?;
     let mut filter = Filter::new(Box::new(resampler), channels);
     // The delay is half the filter less one output sample, hardly ever a whole number of those.
     // So zeros are put in front that make it one, or nearly.
@@ -246,7 +241,7 @@ fn sinc(from: u32, to: u32, channels: usize) -> Result<Filter, AudioError> {
         let rest = (half + lead) * to % from;
         rest.min(from - rest)
     };
-    let lead = (0..block as u64).min_by_key(off).unwrap_or(0);
+    let lead = (0..SINC_BLOCK as u64).min_by_key(off).unwrap_or(0);
     filter.filled = lead as usize;
     filter.delay = (((half + lead) * to + from / 2) / from).saturating_sub(1) as usize;
     Ok(filter)

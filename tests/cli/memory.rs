@@ -73,14 +73,6 @@ fn small_files_that_promise_much() {
         ("2^39 samples", set(&[(at::SAMPLES, &samples(1 << 39))])),
         ("65535 channels", set(&[(at::CHANNELS, &[255, 255])])),
         ("32 channels", set(&[(at::CHANNELS, &[0, 32]), (at::SAMPLES, &samples(9_600))])),
-        (
-            "32 channels at an odd rate",
-            set(&[
-                (at::CHANNELS, &[0, 32]),
-                (at::SOURCE_RATE, &rate(767_999)),
-                (at::SAMPLES, &samples(76_799)),
-            ]),
-        ),
         ("a sample a second", set(&[(at::SOURCE_RATE, &rate(1)), (at::SAMPLES, &samples(2))])),
         ("4 hours of pre-skip", set(&[(at::PRE_SKIP, &[0, 16, 0, 0])])),
     ];
