@@ -85,6 +85,8 @@ pub struct EncodeReport {
     pub levels: usize,
     /// What was noticed about the source.
     pub warnings: Vec<AudioWarning>,
+    /// Digest of the tokens made ([`ContainerWriter::token_digest`]).
+    pub token_digest: [u8; 32],
 }
 
 /// What decoding did.
@@ -176,6 +178,7 @@ pub fn encode<W: Write>(
     push(&mut encoder, &mut writer, &mut converted)?;
     let left = header.steps(samples).saturating_sub(writer.steps());
     writer.push_steps(&encoder.finish(left)?)?;
+    let token_digest = writer.token_digest();
     let counter = writer.finish(samples)?;
     let seconds = samples as f64 / f64::from(info.sample_rate);
     let report = EncodeReport {
@@ -187,6 +190,7 @@ pub fn encode<W: Write>(
         kbps: if samples == 0 { 0.0 } else { counter.bytes as f64 * 8.0 / seconds / 1000.0 },
         levels,
         warnings: source.warnings(),
+        token_digest,
     };
     Ok((counter.inner, report))
 }
@@ -260,8 +264,11 @@ fn reader_levels(conceal: &Concealment, header: &Header) -> usize {
     conceal.last.first().map_or(header.layout.levels(), |t| t.levels.len())
 }
 
-/// Whether a file is one of the model's.
-fn check(codec: &Codec, header: &Header) -> Result<(), FilesError> {
+/// Checks that a file is one of the model's: that decoding it fails for nothing but damage.
+///
+/// # Errors
+/// [`FilesError::WrongModel`] and [`FilesError::Contradiction`].
+pub fn check(codec: &Codec, header: &Header) -> Result<(), FilesError> {
     if header.model_id != codec.id() {
         return Err(FilesError::WrongModel { file: header.model_id_hex(), model: codec.id_hex() });
     }

@@ -1,5 +1,6 @@
 //! What the encoder makes and the decoder takes: one row of codebook indices per level.
 
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 /// The most levels a layout may have.
@@ -54,6 +55,32 @@ impl Tokens {
         for (codes, more) in self.levels.iter_mut().zip(&later.levels) {
             codes.extend_from_slice(more);
         }
+    }
+}
+
+/// A SHA-256 of tokens in order of time, the same however they are cut into pieces: two streams of
+/// tokens are the same when their digests are.
+#[derive(Debug, Clone, Default)]
+pub struct TokenDigest(Sha256);
+
+impl TokenDigest {
+    /// Takes the tokens of the next `steps` steps of `layout`, one `Tokens` per channel, all of that
+    /// shape (see [`Tokens::steps`]).
+    pub fn update(&mut self, layout: &TokenLayout, steps: usize, channels: &[Tokens]) {
+        for step in 0..steps {
+            for tokens in channels {
+                for (level, codes) in tokens.levels.iter().enumerate() {
+                    let count = layout.codes_per_step(level);
+                    let codes = codes.iter().skip(step * count).take(count);
+                    codes.for_each(|code| self.0.update(code.to_be_bytes()));
+                }
+            }
+        }
+    }
+
+    /// The digest of what was taken so far.
+    pub fn value(&self) -> [u8; 32] {
+        self.0.clone().finalize().into()
     }
 }
 
@@ -199,6 +226,27 @@ mod tests {
         assert_eq!(layout(&[4], &[1]).validate(), Err(CodebookSize { level: 0, size: 1 }));
         let large = CodebookSize { level: 0, size: 65_537 };
         assert_eq!(layout(&[4], &[65_537]).validate(), Err(large));
+    }
+
+    #[test]
+    fn a_digest_is_of_the_tokens_not_of_the_pieces() {
+        let layout = layout(&[2, 1], &[16, 16]);
+        let tokens =
+            |codes: [u16; 6]| Tokens { levels: vec![codes[..2].to_vec(), codes[2..].to_vec()] };
+        let (left, right) = (tokens([1, 2, 3, 4, 5, 6]), tokens([7, 8, 9, 10, 11, 12]));
+        let mut whole = TokenDigest::default();
+        whole.update(&layout, 2, &[left.clone(), right.clone()]);
+        let mut pieces = TokenDigest::default();
+        for step in 0..2 {
+            let part = |t: &Tokens| Tokens {
+                levels: vec![vec![t.levels[0][step]], t.levels[1][2 * step..2 * step + 2].to_vec()],
+            };
+            pieces.update(&layout, 1, &[part(&left), part(&right)]);
+        }
+        assert_eq!(whole.value(), pieces.value());
+        let mut other = TokenDigest::default();
+        other.update(&layout, 2, &[right, left]);
+        assert_ne!(whole.value(), other.value());
     }
 
     #[test]

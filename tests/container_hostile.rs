@@ -11,24 +11,10 @@ use tessera_codec::bitstream::{
 };
 use tessera_codec::tokens::{LayoutError, TokenLayout, Tokens};
 
-/// Where the header's fields are.
-mod at {
-    pub const VERSION: usize = 8;
-    pub const LENGTH: usize = 10;
-    pub const SOURCE_RATE: usize = 28;
-    pub const CHANNELS: usize = 32;
-    pub const SAMPLES: usize = 34;
-    pub const CODEC_RATE: usize = 42;
-    pub const HOP: usize = 46;
-    pub const PRE_SKIP: usize = 50;
-    pub const PAYLOAD_KIND: usize = 54;
-    pub const FLAGS: usize = 55;
-    pub const STEPS_PER_CHUNK: usize = 56;
-    pub const LEVELS: usize = 59;
-    pub const STRIDE_0: usize = 60;
-    pub const STRIDE_1: usize = 64;
-    pub const CODEBOOK_1: usize = 66;
-}
+#[path = "header_fields/mod.rs"]
+mod at;
+
+use at::with_crc;
 
 /// Bytes of the header of the test file.
 const HEADER: usize = 72;
@@ -107,12 +93,6 @@ fn damages(items: &[Item]) -> Vec<Damage> {
     items.iter().filter_map(damage).collect()
 }
 
-fn with_crc(mut bytes: Vec<u8>, header: usize) -> Vec<u8> {
-    let crc = crc32fast::hash(&bytes[..header - 4]).to_be_bytes();
-    bytes[header - 4..header].copy_from_slice(&crc);
-    bytes
-}
-
 #[test]
 fn the_test_file_is_laid_out_as_the_tests_assume() {
     let bytes = test_file(Some(SAMPLES));
@@ -131,11 +111,7 @@ fn headers_that_cannot_be_read() {
     use HeaderError::*;
     let file = test_file(Some(SAMPLES));
     let cut = |len: usize| file[..len].to_vec();
-    let set = |offset: usize, field: &[u8]| {
-        let mut bytes = file.clone();
-        bytes[offset..offset + field.len()].copy_from_slice(field);
-        with_crc(bytes, HEADER)
-    };
+    let set = |offset: usize, field: &[u8]| at::set(&file, HEADER, offset, field);
     let flip = |bit: usize| {
         let mut bytes = file.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);

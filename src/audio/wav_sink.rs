@@ -70,6 +70,10 @@ impl WavSink {
         if path.is_dir() {
             return Err(write_error(io::Error::from(io::ErrorKind::IsADirectory)));
         }
+        // A file moved to the name of a device would take the device's place.
+        if path.exists() && !path.is_file() {
+            return Err(write_error(io::Error::other("it is not a file; choose another name")));
+        }
         let folder = match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
@@ -233,6 +237,12 @@ mod tests {
         let error =
             WavSink::create(folder.path(), 48_000, 1, WavFormat::Pcm16, true).err().unwrap();
         assert!(matches!(error, AudioError::Write { .. }), "{error}");
+        #[cfg(unix)]
+        {
+            let device = WavSink::create("/dev/null".as_ref(), 48_000, 1, WavFormat::Pcm16, true);
+            let error = device.err().unwrap().to_string();
+            assert!(error.contains("/dev/null") && error.contains("not a file"), "{error}");
+        }
         let path = folder.path().join("out.wav");
         let mut sink = WavSink::create(&path, 48_000, 2, WavFormat::Pcm16, false).unwrap();
         let error = sink.write(&[vec![0.0; 2], vec![0.0; 3]]).unwrap_err();

@@ -38,6 +38,8 @@ pub enum DamageReason {
     },
     /// Chunks were left out: the one that follows has a later number.
     Missing,
+    /// Chunks that were lost before the file was repaired: the index marks them.
+    Marked,
     /// The file ends before its last chunk does. The chunks lost are known from the header; nothing
     /// vouches that they ever were, so a decoder need not conceal hours of them.
     Truncated,
@@ -85,6 +87,7 @@ impl fmt::Display for DamageReason {
                 write!(f, "code {code} of channel {channel}, level {level} is not in the codebook")
             }
             Self::Missing => f.write_str("missing from the file"),
+            Self::Marked => f.write_str("lost before the file was repaired"),
             Self::Truncated => f.write_str("the file ends early"),
             Self::OutOfOrder { number } => {
                 write!(f, "chunk {number} repeated or out of order, passed over")

@@ -1,6 +1,7 @@
 //! A file that appears under its name only when it is complete.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
@@ -89,6 +90,19 @@ impl OutputFile {
         Ok(Self { path: path.to_owned(), overwrite, file: BufWriter::new(file) })
     }
 
+    /// Makes sure of the bytes written so far and opens the file, still under its temporary name, for
+    /// reading them back.
+    ///
+    /// # Errors
+    /// [`FileError::Io`] when the system refuses.
+    pub fn read_back(&mut self) -> Result<File, FileError> {
+        let path = &self.path;
+        self.file.flush().map_err(|source| io_error(path, source))?;
+        let file = self.file.get_ref();
+        file.as_file().sync_all().map_err(|source| io_error(path, source))?;
+        file.reopen().map_err(|source| io_error(path, source))
+    }
+
     /// Makes sure of the bytes and gives the file its name.
     ///
     /// # Errors
@@ -111,7 +125,7 @@ impl OutputFile {
         }
         // The new name is on the disk when the folder is. Only Unix lets a folder be opened.
         #[cfg(unix)]
-        std::fs::File::open(folder_of(&path))
+        File::open(folder_of(&path))
             .and_then(|folder| folder.sync_all())
             .map_err(|source| io_error(&path, source))?;
         Ok(())
@@ -163,6 +177,9 @@ mod tests {
         file.write_all(&[1; 100_000]).unwrap();
         assert_eq!(names(folder.path()).len(), 1);
         assert!(!path.exists());
+        let mut back = Vec::new();
+        std::io::Read::read_to_end(&mut file.read_back().unwrap(), &mut back).unwrap();
+        assert_eq!(back, [1; 100_000]);
         drop(file);
         assert!(names(folder.path()).is_empty());
     }

@@ -1,6 +1,7 @@
 //! The header of a `.tsr` file: what the tokens mean and what the decoder has to give back.
 
 use super::chunk::{MAX_CHUNKS, MAX_PAYLOAD};
+use crate::model_files::id_hex;
 use crate::tokens::{LayoutError, MAX_LEVELS, TokenLayout};
 use thiserror::Error;
 
@@ -261,7 +262,7 @@ impl Header {
 
     /// The model id as 32 hexadecimal digits.
     pub fn model_id_hex(&self) -> String {
-        self.model_id.iter().map(|byte| format!("{byte:02x}")).collect()
+        id_hex(&self.model_id)
     }
 
     /// The bytes of the header.

@@ -12,7 +12,7 @@ pub(super) const TRAILER_BYTES: usize = 24;
 /// The longest index and trailer a reader takes in; without one it scans for the chunks.
 pub(super) const MAX_INDEX_BYTES: usize = 1 << 20;
 
-/// Chunks of the same size that follow one another.
+/// Chunks of the same size that follow one another; those of size 0 are not in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Run {
     /// Number of the first of them.
@@ -45,7 +45,7 @@ impl Index {
         self.chunks
     }
 
-    /// Adds `count` chunks of `size` bytes.
+    /// Adds `count` chunks of `size` bytes; of 0 bytes when they are lost.
     pub fn push(&mut self, size: u32, count: u32) {
         if self.runs.last().is_none_or(|run| run.size != size) {
             self.runs.push(Run { first: self.chunks, size, offset: self.end });
@@ -61,6 +61,18 @@ impl Index {
         }
         let run = self.runs[..self.runs.partition_point(|run| run.first <= number)].last()?;
         Some(run.offset + u64::from(number - run.first) * u64::from(run.size))
+    }
+
+    /// Whether chunks `first` to `number`, that one not included, are marked as lost.
+    pub fn marks_lost(&self, first: u32, number: u32) -> bool {
+        first < number && self.stored_from(first).unwrap_or(self.chunks) >= number
+    }
+
+    /// The first chunk from `number` on that is not marked as lost.
+    pub fn stored_from(&self, number: u32) -> Option<u32> {
+        let from = self.runs.partition_point(|run| run.first <= number).saturating_sub(1);
+        let run = self.runs[from..].iter().find(|run| run.size > 0)?;
+        Some(run.first.max(number)).filter(|&stored| stored < self.chunks)
     }
 
     /// The bytes of index and trailer. `header_crc` ties them to their file's header.
@@ -102,8 +114,8 @@ impl Index {
             let entry = varint::read(&mut entries)?;
             let count = if entry & 1 == 1 { varint::read(&mut entries)? } else { 1 };
             let size = entry >> 1;
-            let size_fits =
-                (CHUNK_OVERHEAD..=CHUNK_OVERHEAD + MAX_PAYLOAD).contains(&(size as usize));
+            let size_fits = size == 0
+                || (CHUNK_OVERHEAD..=CHUNK_OVERHEAD + MAX_PAYLOAD).contains(&(size as usize));
             if !size_fits || !(1..=chunks - index.chunks).contains(&count) {
                 return None;
             }
@@ -177,6 +189,35 @@ mod tests {
         assert!(refused(&[0xFF, 0xFF, 0xFF, 0xFF, 0x0F, 1], 1), "a chunk of gigabytes");
         assert!(refused(&[0x80], 1), "half a varint");
         assert!(refused(&[27, 0xFF, 0xFF, 0xFF, 0x0F], (1 << 25) - 1), "too many for any file");
+    }
+
+    #[test]
+    fn lost_chunks_take_no_bytes() {
+        let mut index = Index::new(80);
+        for (size, count) in [(0, 2), (30, 3), (0, 1), (30, 1), (0, 4)] {
+            index.push(size, count);
+        }
+        let bytes = index.to_bytes(5, CRC);
+        assert_eq!(bytes[2..11], [1, 2, 61, 3, 0, 60, 1, 4, 0]);
+        let (parsed, _) = Index::parse(&bytes, 80, CRC).unwrap();
+        assert_eq!(parsed, index);
+        assert_eq!([0, 2, 4, 5, 6].map(|n| index.offset(n).unwrap()), [80, 80, 140, 170, 170]);
+        let stored: Vec<Option<u32>> = (0..11).map(|n| index.stored_from(n)).collect();
+        assert_eq!(stored[..7], [2, 2, 2, 3, 4, 6, 6].map(Some));
+        assert_eq!(stored[7..], [None; 4]);
+        for (first, number, lost) in [
+            (0, 2, true),
+            (1, 2, true),
+            (0, 3, false),
+            (2, 3, false),
+            (5, 6, true),
+            (5, 7, false),
+            (7, 11, true),
+            (6, 11, false),
+            (3, 3, false),
+        ] {
+            assert_eq!(index.marks_lost(first, number), lost, "{first} {number}");
+        }
     }
 
     proptest! {

@@ -7,6 +7,8 @@
 //! - [`ContainerReader`] gives the chunks back in order, with [`Damage`] in place of those that are
 //!   broken or missing, so that the timeline is kept. It also seeks, reads only the first levels, and
 //!   sums a file up.
+//! - [`repair`] writes what is intact of a damaged file as a file that is whole again, with what is lost
+//!   marked.
 //! - [`OutputFile`] is a file that appears under its name only when it is complete.
 //!
 //! ```
@@ -60,6 +62,7 @@ mod file;
 mod header;
 mod index;
 mod reader;
+mod repair;
 mod summary;
 mod varint;
 mod window;
@@ -73,5 +76,6 @@ pub use header::{
     MAX_SAMPLES,
 };
 pub use reader::{ContainerReader, Item, ReadError};
+pub use repair::{Repair, RepairError, repair};
 pub use summary::{LevelSummary, Summary};
 pub use writer::{ContainerWriter, WriteError};

@@ -202,8 +202,10 @@ impl<R: Read + Seek> ContainerReader<R> {
             self.rewind();
             return Ok(());
         };
-        // A chunk is due where it begins, and just as surely where the one before it ends.
-        let position = match self.find_at_guess(number)? {
+        // A chunk is due where it begins, a lost one where the next begins that is there, and either
+        // just as surely where the one before it ends.
+        let stored = self.trailer.as_ref().and_then(|trailer| trailer.index.stored_from(number));
+        let position = match self.find_at_guess(stored.unwrap_or(number))? {
             Some((offset, _)) => offset,
             None => match self.find_at_guess(before)? {
                 Some((offset, head)) => offset + head.chunk_bytes() as u64,
@@ -267,7 +269,8 @@ impl<R: Read + Seek> ContainerReader<R> {
             Err(reason) => return self.resynchronise(reason).map(Some),
         };
         if head.number > self.next {
-            return Ok(Some(self.lose_until(head.number, self.position, DamageReason::Missing)));
+            let reason = self.missing(head.number);
+            return Ok(Some(self.lose_until(head.number, self.position, reason)));
         }
         let start = self.position;
         self.position += head.chunk_bytes() as u64;
@@ -343,7 +346,7 @@ impl<R: Read + Seek> ContainerReader<R> {
         if let Some(chunks) = self.chunks().filter(|&chunks| self.next < chunks) {
             // A file cut here has no index either; that goes without saying.
             self.ended = self.trailer.is_none();
-            let reason = if self.ended { DamageReason::Truncated } else { DamageReason::Missing };
+            let reason = if self.ended { DamageReason::Truncated } else { self.missing(chunks) };
             return Some(self.lose_until(chunks, at, reason));
         }
         let Some(trailer) = &self.trailer else {
@@ -364,6 +367,14 @@ impl<R: Read + Seek> ContainerReader<R> {
         let bytes = self.window.len().saturating_sub(end);
         let reason = DamageReason::TrailingBytes { bytes };
         (bytes > 0).then(|| self.lose_until(self.next, end, reason))
+    }
+
+    /// Why the chunks from the one due up to, not including, `number` are not there.
+    fn missing(&self, number: u32) -> DamageReason {
+        match &self.trailer {
+            Some(trailer) if trailer.index.marks_lost(self.next, number) => DamageReason::Marked,
+            _ => DamageReason::Missing,
+        }
     }
 
     /// Gives up all chunks from the one due up to, not including, `number`.

@@ -3,10 +3,11 @@
 use super::damage::Damage;
 use super::header::FORMAT_VERSION;
 use super::reader::{ContainerReader, Item, ReadError};
+use crate::tokens::TokenDigest;
 use std::io::{Read, Seek};
 
 /// The most damages a [`Summary`] lists; it counts them all.
-const MAX_LISTED: usize = 100;
+pub(super) const MAX_LISTED: usize = 100;
 
 /// What a file holds and how it is, from reading all of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +44,8 @@ pub struct Summary {
     pub damages: Vec<Damage>,
     /// How many there are in all.
     pub damage_count: u64,
+    /// Digest of the tokens of all intact chunks, of the levels that are read.
+    pub token_digest: [u8; 32],
 }
 
 /// One level of a file.
@@ -68,10 +71,12 @@ impl<R: Read + Seek> ContainerReader<R> {
         let (mut intact_chunks, mut damaged_chunks, mut damage_count) = (0, 0, 0);
         let mut steps = 0;
         let mut damages = Vec::new();
+        let mut digest = TokenDigest::default();
         while let Some(item) = self.next_item()? {
             match item {
                 Item::Chunk(chunk) => {
                     intact_chunks += 1;
+                    digest.update(&self.header().layout, chunk.steps, &chunk.channels);
                     steps += chunk.steps as u64;
                 }
                 Item::Damage(damage) => {
@@ -122,6 +127,7 @@ impl<R: Read + Seek> ContainerReader<R> {
             damaged_chunks,
             damages,
             damage_count,
+            token_digest: digest.value(),
         })
     }
 }

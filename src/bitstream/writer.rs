@@ -4,7 +4,7 @@ use super::chunk::{self, MAX_CHUNKS};
 use super::file::{FileError, OutputFile, Overwrite};
 use super::header::{Header, HeaderError};
 use super::index::Index;
-use crate::tokens::Tokens;
+use crate::tokens::{TokenDigest, Tokens};
 use std::io::{self, Write};
 use std::path::Path;
 use thiserror::Error;
@@ -86,6 +86,7 @@ pub struct ContainerWriter<W: Write> {
     pending_steps: usize,
     /// Steps pushed so far.
     steps: u64,
+    digest: TokenDigest,
 }
 
 impl ContainerWriter<OutputFile> {
@@ -111,7 +112,8 @@ impl<W: Write> ContainerWriter<W> {
         let header_crc = bytes.last_chunk().copied().unwrap_or_default();
         let pending = vec![Tokens::new(header.layout.levels()); header.channels.into()];
         let index = Index::new(bytes.len() as u64);
-        Ok(Self { output, header, header_crc, index, pending, pending_steps: 0, steps: 0 })
+        let digest = TokenDigest::default();
+        Ok(Self { output, header, header_crc, index, pending, pending_steps: 0, steps: 0, digest })
     }
 
     /// The header written.
@@ -122,6 +124,12 @@ impl<W: Write> ContainerWriter<W> {
     /// Steps pushed so far.
     pub fn steps(&self) -> u64 {
         self.steps
+    }
+
+    /// Digest of the tokens pushed so far, to be compared with that of the tokens read back
+    /// ([`Summary::token_digest`](super::Summary::token_digest)).
+    pub fn token_digest(&self) -> [u8; 32] {
+        self.digest.value()
     }
 
     /// Takes the tokens of the next steps, any number of them, one `Tokens` per channel, and writes
@@ -140,6 +148,7 @@ impl<W: Write> ContainerWriter<W> {
         for (pending, tokens) in self.pending.iter_mut().zip(channels) {
             pending.extend(tokens);
         }
+        self.digest.update(&self.header.layout, steps, channels);
         self.pending_steps += steps;
         self.steps = total;
         self.write_full_chunks()

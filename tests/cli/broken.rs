@@ -5,6 +5,7 @@ use std::path::Path;
 
 use tessera_codec::audio::WavFormat;
 
+use crate::at;
 use crate::common::{Folder, model, shape, tessera, tone};
 
 /// What becomes of a file.
@@ -158,25 +159,6 @@ fn paths_that_are_no_files() {
     assert_eq!(folder.names(), ["a.wav", "dir"]);
 }
 
-/// Where fields of the header are; docs/format.md has them all.
-mod at {
-    pub const VERSION: usize = 8;
-    pub const LENGTH: usize = 10;
-    pub const MODEL: usize = 12;
-    pub const SOURCE_RATE: usize = 28;
-    pub const CHANNELS: usize = 32;
-    pub const SAMPLES: usize = 34;
-    pub const CODEC_RATE: usize = 42;
-    pub const HOP: usize = 46;
-    pub const PRE_SKIP: usize = 50;
-    pub const PAYLOAD_KIND: usize = 54;
-    pub const FLAGS: usize = 55;
-    pub const STEPS_PER_CHUNK: usize = 56;
-    pub const LEVELS: usize = 59;
-    pub const STRIDE_0: usize = 60;
-    pub const CODEBOOK_0: usize = 62;
-}
-
 /// Bytes of the header with four levels.
 const HEADER: usize = 80;
 /// Samples of the file below: ten seconds and a bit.
@@ -201,13 +183,7 @@ fn token_files_that_cannot_be_decoded() {
         bytes
     };
     // Written by someone who meant it: the checksum is right.
-    let set = |at: usize, field: &[u8]| {
-        let mut bytes = good.clone();
-        bytes[at..at + field.len()].copy_from_slice(field);
-        let crc = crc32fast::hash(&bytes[..HEADER - 4]).to_be_bytes();
-        bytes[HEADER - 4..HEADER].copy_from_slice(&crc);
-        bytes
-    };
+    let set = |offset: usize, field: &[u8]| at::set(&good, HEADER, offset, field);
     let mut text_mode = good.clone();
     text_mode.retain(|&byte| byte != b'\r');
     let seven_bit = good.iter().map(|byte| byte & 0x7F).collect();

@@ -3,8 +3,15 @@
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../header_fields/mod.rs"]
+mod at;
 mod broken;
 mod common;
+#[cfg(target_os = "linux")]
+mod faults;
 mod files;
 mod measuring;
+#[cfg(target_os = "linux")]
+mod memory;
+mod repairing;
 mod training;

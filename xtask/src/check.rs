@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::run::{cargo, run};
+use crate::run::{cargo, run, succeeds};
 use crate::system;
 
 /// Runs all checks, quick ones first; the first that fails ends it.
@@ -20,7 +20,18 @@ pub fn check() -> Result<()> {
     let bare = ["clippy", "--package", "tessera-codec", "--no-default-features", "--all-targets"];
     run(&mut cargo(&[&bare[..], &deny].concat()))?;
     run(cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+    supply_chain()?;
     run(&mut cargo(&["test", "--workspace"]))?;
     println!("\nAll checks passed in {:.0} s", start.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// Licences, sources and double versions of all dependencies, by deny.toml. Advisories are left out: they
+/// come from the network, and a new one is no fault of the change that is checked.
+fn supply_chain() -> Result<()> {
+    if !succeeds("cargo", &["deny", "--version"]) {
+        println!("\nskipped: cargo-deny is not installed (cargo install --locked cargo-deny)");
+        return Ok(());
+    }
+    run(&mut cargo(&["deny", "check", "bans", "licenses", "sources"]))
 }

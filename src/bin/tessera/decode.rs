@@ -69,9 +69,10 @@ pub fn run(args: Args) -> Result<Outcome> {
     }
     let codec = args.model.load()?;
     let (rate, channels) = (reader.header().source_rate, reader.header().channels);
+    // Before there is a temporary file, which only an orderly end removes.
+    let interrupt = Interrupt::listen()?;
     let mut sink = WavSink::create(&args.output, rate, channels, args.format.into(), args.force)
         .context(encode::hint(args.force))?;
-    let interrupt = Interrupt::listen()?;
     let output = args.output.display().to_string();
     let mut write = |planar: &[Vec<f32>]| {
         interrupt.check().map_err(|source| AudioError::Write { path: output.clone(), source })?;
@@ -125,7 +126,7 @@ pub fn run(args: Args) -> Result<Outcome> {
             speed(seconds),
         ))?;
     }
-    Ok(if harmed { Outcome::Concealed } else { Outcome::Done })
+    Ok(if harmed { Outcome::Damaged } else { Outcome::Done })
 }
 
 /// Whether audio was lost by a damage, not only bytes that carried none.

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::json;
 use tessera_codec::audio;
-use tessera_codec::bitstream::{OutputFile, Overwrite};
-use tessera_codec::files;
+use tessera_codec::bitstream::{ContainerReader, OutputFile, Overwrite};
+use tessera_codec::files::{self, EncodeReport};
 
 use super::interrupt::{Interrupt, Interruptible};
 use super::model::ModelArgs;
@@ -29,6 +29,9 @@ pub struct Args {
     /// Store as many levels as fit this rate, all channels together.
     #[arg(long, value_name = "X", value_parser = positive)]
     kbps: Option<f64>,
+    /// Read back what was written and compare it with the tokens made, before the file gets its name.
+    #[arg(long)]
+    verify: bool,
     /// Replace the output if it exists.
     #[arg(long)]
     force: bool,
@@ -49,6 +52,8 @@ pub fn run(args: Args) -> Result<Outcome> {
     let source = audio::open(&args.input)?;
     let info = source.info().clone();
     let overwrite = if args.force { Overwrite::Replace } else { Overwrite::Refuse };
+    // Before there is a temporary file, which only an orderly end removes.
+    let interrupt = Interrupt::listen()?;
     let output = OutputFile::create(&args.output, overwrite).context(hint(args.force))?;
     let codec = args.model.load()?;
     let levels = match (args.levels, args.kbps) {
@@ -56,7 +61,7 @@ pub fn run(args: Args) -> Result<Outcome> {
         (None, Some(kbps)) => levels::for_rate(kbps, info.channels, codec.config())?,
         (None, None) => codec.config().levels(),
     };
-    let mut source = Interruptible { source, interrupt: Interrupt::listen()?, path: name.clone() };
+    let mut source = Interruptible { source, interrupt, path: name.clone() };
     let mut progress = Progress::of_audio(info.frames);
     let started = Instant::now();
     let rate = f64::from(info.sample_rate);
@@ -67,8 +72,12 @@ pub fn run(args: Args) -> Result<Outcome> {
             format!("{} encoded, {:.1}x", report::duration(seconds), speed(seconds))
         });
     };
-    let (output, done) = files::encode(&codec, &mut source, levels, output, &mut watch)
+    let (mut output, done) = files::encode(&codec, &mut source, levels, output, &mut watch)
         .with_context(|| format!("cannot encode {name}"))?;
+    if args.verify {
+        read_back(&mut output, &done)
+            .with_context(|| format!("cannot verify {}; it was not kept", args.output.display()))?;
+    }
     output.commit()?;
     drop(progress);
     for warning in &done.warnings {
@@ -87,11 +96,12 @@ pub fn run(args: Args) -> Result<Outcome> {
             "seconds": done.seconds,
             "bytes": done.bytes,
             "kbps": done.kbps,
+            "verified": args.verify,
             "warnings": done.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
         }))?;
     } else {
         report::print(&format!(
-            "{}: {:.2} s in {}, {:.2} kbps, {} of {} levels, {:.1}x real time\n",
+            "{}: {:.2} s in {}, {:.2} kbps, {} of {} levels, {:.1}x real time{}\n",
             args.output.display(),
             done.seconds,
             report::bytes(done.bytes),
@@ -99,9 +109,22 @@ pub fn run(args: Args) -> Result<Outcome> {
             done.levels,
             codec.config().levels(),
             speed(done.seconds),
+            if args.verify { ", verified" } else { "" },
         ))?;
     }
     Ok(Outcome::Done)
+}
+
+/// Checks that the file holds exactly the tokens that were made.
+fn read_back(output: &mut OutputFile, made: &EncodeReport) -> Result<()> {
+    let found = ContainerReader::open(output.read_back()?)?.summary()?;
+    if let Some(damage) = found.damages.first() {
+        bail!("what was read back is damaged: {damage}; check the disk");
+    }
+    if found.samples != Some(made.samples) || found.token_digest != made.token_digest {
+        bail!("what was read back is not what was written; check the disk");
+    }
+    Ok(())
 }
 
 /// What to say about an output that cannot be begun.

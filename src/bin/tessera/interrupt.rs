@@ -1,6 +1,7 @@
 //! Ctrl-C and SIGTERM: the first asks for an orderly end, the second ends at once.
 
-use std::io::{self, ErrorKind};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -40,6 +41,28 @@ impl Interrupt {
             true => Err(io::Error::new(ErrorKind::Interrupted, "stopped before the end")),
             false => Ok(()),
         }
+    }
+}
+
+/// A file that cannot be read any more when an end is asked for.
+pub struct InterruptibleFile {
+    /// The file itself.
+    pub file: File,
+    /// What to listen to.
+    pub interrupt: Interrupt,
+}
+
+impl Read for InterruptibleFile {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // Not as `Interrupted`, at which readers try again.
+        self.interrupt.check().map_err(io::Error::other)?;
+        self.file.read(buffer)
+    }
+}
+
+impl Seek for InterruptibleFile {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
     }
 }
 

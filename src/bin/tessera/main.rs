@@ -10,9 +10,11 @@ mod levels;
 mod model;
 mod plot;
 mod progress;
+mod repair;
 mod report;
 mod sound;
 mod train;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -25,8 +27,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A small neural audio codec: trains on your sounds, turns audio into tokens and back.
 ///
-/// Exit codes: 0 all is well, 1 an error, 2 a mistake in the command line, 3 decoded, but part of the
-/// audio was damaged and had to be made up.
+/// Exit codes: 0 all is well, 1 an error, 2 a mistake in the command line, 3 done, but the file is
+/// damaged: decode made part of the audio up, repair marked it as lost, verify found it.
 #[derive(Parser)]
 #[command(name = "tessera", version)]
 struct Cli {
@@ -41,6 +43,8 @@ enum Command {
     Encode(encode::Args),
     Decode(decode::Args),
     Info(info::Args),
+    Verify(verify::Args),
+    Repair(repair::Args),
     Eval(eval::Args),
     Plot(plot::Args),
 }
@@ -50,8 +54,8 @@ enum Command {
 enum Outcome {
     /// As asked.
     Done,
-    /// There is audio, but part of it was lost and made up.
-    Concealed,
+    /// As asked, but the file is damaged: part of the audio is lost, or may be.
+    Damaged,
 }
 
 fn main() -> ExitCode {
@@ -61,12 +65,14 @@ fn main() -> ExitCode {
         Command::Encode(args) => encode::run(args),
         Command::Decode(args) => decode::run(args),
         Command::Info(args) => info::run(args),
+        Command::Verify(args) => verify::run(args),
+        Command::Repair(args) => repair::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Plot(args) => plot::run(args),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
-        Ok(Outcome::Concealed) => ExitCode::from(3),
+        Ok(Outcome::Damaged) => ExitCode::from(3),
         Err(error) => {
             report::note(&format!("error: {error:#}"));
             ExitCode::from(1)
