@@ -126,10 +126,12 @@ pub fn run(args: Args) -> Result<Outcome> {
     } else {
         Trainer::new(&config, budget, dataset.clone(), seed, &device)?
     };
+    let (own, others) = (trainer.parameters(), trainer.discriminator_parameters());
+    let discriminators =
+        others.map(|n| format!(", and {n} of the discriminators")).unwrap_or_default();
     report::note(&format!(
-        "{} parameters; a checkpoint takes about {}",
-        trainer.parameters(),
-        report::bytes(16 * trainer.parameters() as u64)
+        "{own} parameters{discriminators}; a checkpoint takes about {}",
+        report::bytes(16 * (own + others.unwrap_or_default()) as u64)
     ));
     let log = if args.resume {
         RunLog::open(&args.out, Some(trainer.steps()))?
