@@ -93,7 +93,7 @@ fn from_a_folder_to_sound() {
         let at = header.iter().position(|name| *name == column).unwrap();
         assert!(row[at].parse::<f64>().unwrap() > 0.0, "{column} in {metrics}");
     }
-    write_config(&further, &TrainConfig::default());
+    write_config(further.as_ref(), &TrainConfig::default());
     let again = folder.text("again");
     tessera(&[
         "train", &data, "--out", &again, "--init", &model, "--steps", "3", "--config", &further,
