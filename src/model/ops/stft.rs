@@ -51,7 +51,7 @@ impl Stft {
     /// As [`Self::new`].
     pub fn with_window(window: Vec<f32>, hop: usize) -> Result<Self> {
         let n = window.len();
-        if n < 4 || n % 2 != 0 || hop == 0 || n > LONGEST {
+        if n < 4 || !n.is_multiple_of(2) || hop == 0 || n > LONGEST {
             candle_core::bail!("STFT: window {n}, hop {hop} cannot be");
         }
         let mut planner = FftPlanner::new();

@@ -209,7 +209,7 @@ impl AdversarialConfig {
         for discriminator in &self.discriminators {
             let channels = match discriminator {
                 DiscriminatorConfig::Stft(d) => {
-                    if d.window % 2 != 0 || !(16..=samples.min(1 << 16)).contains(&d.window) {
+                    if !d.window.is_multiple_of(2) || !(16..=samples.min(1 << 16)).contains(&d.window) {
                         let expected = "even, at least 16, at most 65536 and no longer than a crop \
                                         without the synthesis window";
                         return bad("window", &d.window, expected);

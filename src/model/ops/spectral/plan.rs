@@ -45,7 +45,7 @@ impl Plan {
         planner: &mut FftPlanner<f32>,
     ) -> Result<Self> {
         let n = resolution.window;
-        if n < 4 || n % 2 != 0 || resolution.hop == 0 || n > 1 << 16 {
+        if n < 4 || !n.is_multiple_of(2) || resolution.hop == 0 || n > 1 << 16 {
             candle_core::bail!("spectral loss: window {n}, hop {} cannot be", resolution.hop);
         }
         let window = hann(n);
