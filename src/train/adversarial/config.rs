@@ -148,7 +148,7 @@ impl Default for StftDiscriminatorConfig {
             complex_top: 1000.0,
             power: 0.3,
             band: [0.0, 24_000.0],
-            channels: vec![24, 48, 48],
+            channels: vec![16, 32, 48],
         }
     }
 }
@@ -209,7 +209,9 @@ impl AdversarialConfig {
         for discriminator in &self.discriminators {
             let channels = match discriminator {
                 DiscriminatorConfig::Stft(d) => {
-                    if !d.window.is_multiple_of(2) || !(16..=samples.min(1 << 16)).contains(&d.window) {
+                    if !d.window.is_multiple_of(2)
+                        || !(16..=samples.min(1 << 16)).contains(&d.window)
+                    {
                         let expected = "even, at least 16, at most 65536 and no longer than a crop \
                                         without the synthesis window";
                         return bad("window", &d.window, expected);
