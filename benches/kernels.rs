@@ -2,9 +2,9 @@
 //! eight crops of a second. What counts is the ratio of the two rows of a group, from one run.
 #![allow(missing_docs)]
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor, Var};
 use criterion::{Criterion, criterion_group, criterion_main};
-use tessera_codec::model::ops;
+use tessera_codec::model::ops::{self, Precision};
 
 const BATCH: usize = 8;
 const FRAMES: usize = 100;
@@ -46,8 +46,9 @@ fn kernels(c: &mut Criterion) -> Result<()> {
     both_ways(c, "gelu", "ours", &wide, ops::gelu);
     both_ways(c, "gelu", "candle", &wide, Tensor::gelu);
 
-    let (w, bias) = (random(&[3 * DIM, DIM])?, random(&[3 * DIM])?);
-    both_ways(c, "linear", "ours", &x, |x| ops::linear(x, &w, &bias));
+    // A variable: its gradient, which is left out otherwise, belongs to the work.
+    let (w, bias) = (Var::from_tensor(&random(&[3 * DIM, DIM])?)?, random(&[3 * DIM])?);
+    both_ways(c, "linear", "ours", &x, |x| ops::linear(x, &w, &bias, Precision::F32));
     both_ways(c, "linear", "candle", &x, |x| {
         x.reshape((BATCH * FRAMES, DIM))?.matmul(&w.t()?)?.broadcast_add(&bias)
     });

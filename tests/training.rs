@@ -10,7 +10,10 @@ use candle_core::Device;
 use tessera_codec::audio::{WavFormat, WavSink};
 use tessera_codec::config::{CodecConfig, VqConfig};
 use tessera_codec::model::Choice;
-use tessera_codec::model::ops::{Resolution, SpectralWeights};
+use tessera_codec::model::ops::{Precision, Resolution, SpectralWeights};
+use tessera_codec::train::adversarial::{
+    AdversarialConfig, Balance, DiscriminatorConfig, StftDiscriminatorConfig,
+};
 use tessera_codec::train::config::{Update, VqTraining};
 use tessera_codec::train::dataset::{Dataset, DatasetOptions};
 use tessera_codec::train::{Budget, StepReport, TrainConfig, Trainer, exportable};
@@ -153,6 +156,135 @@ fn a_resumed_run_has_the_losses_of_an_uninterrupted_one() {
     }
     assert_eq!(losses, expected);
     assert!(trainer.step().unwrap().is_none());
+}
+
+/// Two small discriminators, one a step.
+fn adversarial(start: f64) -> AdversarialConfig {
+    let stft = |window| {
+        DiscriminatorConfig::Stft(StftDiscriminatorConfig {
+            window,
+            hop: window / 2,
+            channels: vec![6, 6],
+            ..StftDiscriminatorConfig::default()
+        })
+    };
+    AdversarialConfig {
+        start,
+        head_start: 2,
+        discriminators: vec![stft(1024), stft(256)],
+        ..AdversarialConfig::default()
+    }
+}
+
+#[test]
+fn an_adversarial_run_resumes_to_the_same_losses() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = dataset(folder.path(), 3);
+    let mut config = config();
+    config.wide = 0.2;
+    config.precision = Precision::Bf16;
+    // Encoder and codes move as well: the case with the most state.
+    config.adversarial = Some(AdversarialConfig { encoder_rate: 0.5, ..adversarial(0.4) });
+    let budget = Budget::Steps(20);
+    let mut whole = Trainer::new(&config, budget, dataset.clone(), 3, &Device::Cpu).unwrap();
+    let values_of = |steps: Vec<StepReport>| -> Vec<_> {
+        steps.iter().map(|s| (s.loss, s.gradient, s.adversarial)).collect()
+    };
+    let expected = values_of(run(&mut whole, usize::MAX));
+    let begins = expected.iter().position(|s| s.2.is_some());
+    assert_eq!(begins, Some(8), "{expected:?}");
+    assert!(expected[19].2.unwrap().feature.is_some(), "{expected:?}");
+
+    // Stopped before the stage, in the head start, and later.
+    let checkpoint = folder.path().join("checkpoint.safetensors");
+    let mut values = Vec::new();
+    let mut trainer = Trainer::new(&config, budget, dataset.clone(), 3, &Device::Cpu).unwrap();
+    for stop in [7, 4, 5, 4] {
+        values.extend(values_of(run(&mut trainer, stop)));
+        trainer.save(&checkpoint).unwrap();
+        trainer =
+            Trainer::resume(&config, budget, dataset.clone(), &checkpoint, &Device::Cpu).unwrap();
+    }
+    assert_eq!(values, expected);
+
+    // A checkpoint of other discriminators is refused, not taken for a beginning.
+    config.adversarial = Some(AdversarialConfig {
+        discriminators: adversarial(0.4).discriminators[..1].to_vec(),
+        ..adversarial(0.4)
+    });
+    let other = Trainer::resume(&config, budget, dataset, &checkpoint, &Device::Cpu);
+    assert!(other.err().unwrap().to_string().contains("2 discriminators"));
+}
+
+#[test]
+fn discriminators_before_their_stage_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = dataset(folder.path(), 2);
+    let losses = |config: &TrainConfig| -> Vec<f64> {
+        let trainer = Trainer::new(config, Budget::Steps(16), dataset.clone(), 6, &Device::Cpu);
+        run(&mut trainer.unwrap(), usize::MAX).iter().map(|s| s.loss).collect()
+    };
+    let without = losses(&config());
+    let with = losses(&TrainConfig { adversarial: Some(adversarial(0.75)), ..config() });
+    assert_eq!(without[..12], with[..12]);
+    assert_ne!(without[13..], with[13..]);
+}
+
+#[test]
+fn a_frozen_encoder_keeps_its_weights_and_codes() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = dataset(folder.path(), 1);
+    let base = config();
+    let first = Trainer::new(&base, Budget::Steps(10), dataset.clone(), 4, &Device::Cpu);
+    let mut first = first.unwrap();
+    run(&mut first, usize::MAX);
+    let checkpoint = folder.path().join("checkpoint.safetensors");
+    first.save(&checkpoint).unwrap();
+    let (_, before) = exportable(&checkpoint).unwrap();
+    let bits =
+        |t: &candle_core::Tensor| -> Vec<f32> { t.flatten_all().unwrap().to_vec1().unwrap() };
+    for (balance, encoder_rate) in [(Balance::Gradient, 0.0), (Balance::Fixed, 0.5)] {
+        let stage = AdversarialConfig { balance, encoder_rate, ..adversarial(0.0) };
+        let config = TrainConfig { adversarial: Some(stage), ..config() };
+        let tuned = Trainer::fine_tune(
+            &config,
+            Budget::Steps(8),
+            dataset.clone(),
+            5,
+            &before,
+            &Device::Cpu,
+        );
+        let mut tuned = tuned.unwrap();
+        let steps = run(&mut tuned, usize::MAX);
+        let heard = steps[7].adversarial.unwrap();
+        assert!(heard.adversarial.is_some_and(f64::is_finite), "{steps:?}");
+        assert!(!steps[7].used.is_empty());
+        tuned.save(&checkpoint).unwrap();
+        let (_, after) = exportable(&checkpoint).unwrap();
+        for (name, tensor) in &before {
+            let same = bits(tensor) == bits(&after[name]);
+            let stays = encoder_rate == 0.0 && !name.starts_with("decoder.");
+            // Biases before a normalisation and the like may well stay; matrices do not.
+            assert!(if tensor.rank() > 1 { same == stays } else { same || !stays }, "{name}");
+        }
+        assert_eq!(before.len(), after.len(), "discriminators are not exported");
+    }
+}
+
+#[test]
+fn sixteen_bit_products_train_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = dataset(folder.path(), 1);
+    let [exact, rounded] = [Precision::F32, Precision::Bf16].map(|precision| {
+        let mut config = TrainConfig { precision, wide: 1.0, ..config() };
+        config.optimizer.warm_up = 10;
+        let trainer = Trainer::new(&config, Budget::Steps(40), dataset.clone(), 7, &Device::Cpu);
+        run(&mut trainer.unwrap(), usize::MAX)
+    });
+    let mel = |steps: &[StepReport]| steps[30..].iter().map(|s| s.terms.mel).sum::<f64>() / 10.0;
+    let (a, b) = (mel(&exact), mel(&rounded));
+    assert!(exact[0].loss != rounded[0].loss && (a - b).abs() < 0.15 * a, "{a} against {b}");
+    assert!(b < rounded[0].terms.mel, "{b} from {}", rounded[0].terms.mel);
 }
 
 #[test]

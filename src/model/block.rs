@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor, Var};
 
-use super::ops;
+use super::ops::{self, Precision};
 use super::params::{Builder, standard_normal};
 use crate::config::CodecConfig;
 
@@ -14,6 +14,7 @@ const QUIET: f32 = -3.0;
 pub struct Linear {
     w: Tensor,
     b: Tensor,
+    precision: Precision,
 }
 
 impl Linear {
@@ -30,6 +31,7 @@ impl Linear {
         Ok(Self {
             w: p.normal(&format!("{name}.weight"), (outputs, inputs), deviation)?,
             b: p.constant(&format!("{name}.bias"), outputs, 0.0)?,
+            precision: Precision::F32,
         })
     }
 
@@ -44,6 +46,7 @@ impl Linear {
         Ok(Self {
             w: p.start(&format!("{name}.weight"), (outputs, inputs), |_, _| weights)?,
             b: p.constant(&format!("{name}.bias"), outputs, 0.0)?,
+            precision: Precision::F32,
         })
     }
 
@@ -72,7 +75,7 @@ impl Linear {
         let b = p.start(&format!("{name}.bias"), outputs, |_, _| {
             (0..outputs).map(|i| if i < magnitudes { QUIET } else { 0.0 }).collect()
         })?;
-        Ok(Self { w, b })
+        Ok(Self { w, b, precision: Precision::F32 })
     }
 
     /// Sets weights (outputs, inputs) and bias (outputs).
@@ -85,12 +88,17 @@ impl Linear {
         Var::from_tensor(&self.b)?.set(b)
     }
 
+    /// What the product is computed in from here on.
+    pub(super) fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
+    }
+
     /// (..., inputs) to (..., outputs).
     ///
     /// # Errors
     /// A last dimension other than `inputs`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        ops::linear(x, &self.w, &self.b)
+        ops::linear(x, &self.w, &self.b, self.precision)
     }
 }
 
@@ -119,6 +127,12 @@ impl Block {
             narrow: Linear::new(p, &format!("{name}.narrow"), hidden, dim, 1.0)?,
             gain: p.constant(&format!("{name}.gain"), dim, 0.1)?,
         })
+    }
+
+    /// What the pointwise layers' products are computed in from here on.
+    pub(super) fn set_precision(&mut self, precision: Precision) {
+        self.widen.set_precision(precision);
+        self.narrow.set_precision(precision);
     }
 
     /// (batch, frames, dim) to the same.

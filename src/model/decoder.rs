@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::block::{Block, Linear};
-use super::ops::{self, InverseStft};
+use super::ops::{self, InverseStft, Precision};
 use super::params::Builder;
 use crate::config::CodecConfig;
 
@@ -36,6 +36,13 @@ impl Decoder {
         let head =
             Linear::head(p, "decoder.head", dim, synthesis.magnitudes(), synthesis.learned_bins())?;
         Ok(Self { input, blocks, head, synthesis })
+    }
+
+    /// What matrix products are computed in from here on.
+    pub(super) fn set_precision(&mut self, precision: Precision) {
+        self.input.set_precision(precision);
+        self.blocks.iter_mut().for_each(|block| block.set_precision(precision));
+        self.head.set_precision(precision);
     }
 
     /// Latents (batch, frames, dim) to samples (batch, frames * hop), aligned with the encoder's input.

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::block::{Block, Linear};
-use super::ops;
+use super::ops::{self, Precision};
 use super::params::Builder;
 use crate::config::CodecConfig;
 
@@ -59,6 +59,13 @@ impl Encoder {
             x = block.forward(&x)?;
         }
         ops::normalize(&x)
+    }
+
+    /// What matrix products are computed in from here on.
+    pub(super) fn set_precision(&mut self, precision: Precision) {
+        self.analysis.set_precision(precision);
+        self.envelope.set_precision(precision);
+        self.blocks.iter_mut().for_each(|block| block.set_precision(precision));
     }
 
     /// Overlapping frames, (batch, frames, window).

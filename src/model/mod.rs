@@ -12,6 +12,7 @@ mod quantizer;
 pub use codebook::{Codebook, CodebookState};
 pub use decoder::Decoder;
 pub use encoder::Encoder;
+pub(crate) use params::Builder;
 pub use params::Params;
 pub use quantizer::{Bottleneck, Choice, Level, Quantized, Quantizer};
 
@@ -59,6 +60,13 @@ impl Network {
         let mut params = Params::new(device);
         let (encoder, quantizer, decoder) = Self::layers(&mut params.from(tensors), config)?;
         Ok(Self { config: config.clone(), params, encoder, quantizer, decoder })
+    }
+
+    /// What the encoder's and the decoder's matrix products are computed in from here on; the quantizer
+    /// stays at 32 bits. A new network computes in 32 bits throughout.
+    pub fn set_precision(&mut self, precision: ops::Precision) {
+        self.encoder.set_precision(precision);
+        self.decoder.set_precision(precision);
     }
 
     fn layers(

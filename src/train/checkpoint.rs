@@ -50,6 +50,23 @@ pub struct Progress {
     pub stage: u8,
     /// Seed of the run.
     pub seed: u64,
+    /// Steps that each discriminator has learned for; empty without an adversarial stage.
+    #[serde(default)]
+    pub discriminator_steps: Vec<u64>,
+}
+
+impl Progress {
+    /// A run that has not begun, with the bottleneck's stage it begins in.
+    pub fn start(stage: u8, seed: u64) -> Self {
+        Self {
+            step: 0,
+            optimizer_steps: 0,
+            elapsed: 0.0,
+            stage,
+            seed,
+            discriminator_steps: Vec::new(),
+        }
+    }
 }
 
 /// Saves tensors and progress.
@@ -92,7 +109,14 @@ mod tests {
     use super::*;
 
     fn progress() -> Progress {
-        Progress { step: 7, optimizer_steps: 6, elapsed: 1.5, stage: 2, seed: 3 }
+        Progress {
+            step: 7,
+            optimizer_steps: 6,
+            elapsed: 1.5,
+            stage: 2,
+            seed: 3,
+            discriminator_steps: vec![2, 1],
+        }
     }
 
     #[test]

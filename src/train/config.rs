@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::adversarial::AdversarialConfig;
 use crate::config::{CodecConfig, ConfigError};
 use crate::model::Choice;
-use crate::model::ops::{Resolution, SpectralWeights};
+use crate::model::ops::{Precision, Resolution, SpectralWeights};
 
 /// Everything about a training run but its data, its length and its seed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,6 +32,11 @@ pub struct TrainConfig {
     /// Resolutions of the spectral loss by step, taken in turn: a few a step cost less than all, and
     /// over a turn each counts the same.
     pub resolutions: Vec<Vec<Resolution>>,
+    /// The adversarial stage; null for none.
+    pub adversarial: Option<AdversarialConfig>,
+    /// What the matrix products of encoder, decoder and discriminators are computed in. Parameters,
+    /// losses and the quantizer stay at 32 bits.
+    pub precision: Precision,
     /// Relative weight of each kind (first-level subfolder) of the data; 1 where not named.
     pub kind_weights: BTreeMap<String, f64>,
 }
@@ -104,6 +110,8 @@ impl Default for TrainConfig {
                 complex_top: 900.0,
             },
             resolutions: default_resolutions(),
+            adversarial: None,
+            precision: Precision::F32,
             kind_weights: BTreeMap::new(),
         }
     }
@@ -181,7 +189,6 @@ impl TrainConfig {
             ("wide", self.wide),
             ("narrow", self.narrow),
             ("wide + narrow", self.wide + self.narrow),
-            ("optimizer.final_share", self.optimizer.final_share),
             ("vq.level_dropout", self.vq.level_dropout),
         ];
         for (field, value) in shares {
@@ -189,27 +196,23 @@ impl TrainConfig {
                 return bad(field, value, "0 to 1");
             }
         }
-        let o = &self.optimizer;
+        self.optimizer.check([
+            "optimizer.learning_rate",
+            "optimizer.final_share",
+            "optimizer.beta1",
+            "optimizer.beta2",
+            "optimizer.average",
+            "optimizer.clip",
+            "optimizer.weight_decay",
+        ])?;
         for (field, value) in
-            [("beta1", o.beta1), ("beta2", o.beta2), ("optimizer.average", o.average)]
+            [("loss.power", self.loss.power), ("loss.complex_top", self.loss.complex_top)]
         {
-            if !(0.0..1.0).contains(&value) {
-                return bad(field, value, "0 or more and less than 1");
-            }
-        }
-        let positive = [
-            ("optimizer.learning_rate", o.learning_rate),
-            ("optimizer.clip", o.clip),
-            ("loss.power", self.loss.power),
-            ("loss.complex_top", self.loss.complex_top),
-        ];
-        for (field, value) in positive {
             if !(value.is_finite() && value > 0.0) {
                 return bad(field, value, "more than 0");
             }
         }
         let weights = [
-            ("optimizer.weight_decay", o.weight_decay),
             ("vq.commitment", self.vq.commitment),
             ("vq.diversity", self.vq.diversity),
             ("loss.mel", self.loss.mel),
@@ -230,6 +233,9 @@ impl TrainConfig {
         if self.resolutions.is_empty() || self.resolutions.iter().any(Vec::is_empty) {
             return bad("resolutions", 0.0, "at least one turn of at least one resolution");
         }
+        if let Some(adversarial) = &self.adversarial {
+            adversarial.check(self.complete_samples(), self.codec.sample_rate)?;
+        }
         Ok(())
     }
 
@@ -238,6 +244,40 @@ impl TrainConfig {
         let step = self.codec.samples_per_step();
         let wanted = (self.seconds * f64::from(self.codec.sample_rate)).round() as usize;
         (wanted / step).max(1) * step
+    }
+
+    /// Samples of a decoded crop that lack nothing: its end waits for frames to come.
+    pub fn complete_samples(&self) -> usize {
+        self.samples().saturating_sub(self.codec.synthesis_window - self.codec.hop)
+    }
+}
+
+impl OptimizerConfig {
+    /// Checks every value; errors go by the names given for rate, final share, the two decays, average,
+    /// clip and weight decay.
+    pub(super) fn check(&self, names: [&'static str; 7]) -> Result<(), ConfigError> {
+        let positive = |v: f64| v.is_finite() && v > 0.0;
+        let [rate, share, beta1, beta2, average, clip, decay] = names;
+        let below_one = "0 or more and less than 1";
+        for (field, value, fits, expected) in [
+            (rate, self.learning_rate, positive(self.learning_rate), "more than 0"),
+            (share, self.final_share, (0.0..=1.0).contains(&self.final_share), "0 to 1"),
+            (beta1, self.beta1, (0.0..1.0).contains(&self.beta1), below_one),
+            (beta2, self.beta2, (0.0..1.0).contains(&self.beta2), below_one),
+            (average, self.average, (0.0..1.0).contains(&self.average), below_one),
+            (clip, self.clip, positive(self.clip), "more than 0"),
+            (
+                decay,
+                self.weight_decay,
+                self.weight_decay.is_finite() && self.weight_decay >= 0.0,
+                "0 or more",
+            ),
+        ] {
+            if !fits {
+                return Err(ConfigError::Value { field, value: value.to_string(), expected });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -264,6 +304,25 @@ mod tests {
         }
     }
 
+    /// A configuration with one discriminator.
+    fn one(discriminator: &str) -> String {
+        format!(r#"{{"adversarial": {{"at_once": 0, "discriminators": [{discriminator}]}}}}"#)
+    }
+
+    #[test]
+    fn an_adversarial_stage_survives_json() {
+        let config = TrainConfig {
+            adversarial: Some(AdversarialConfig::default()),
+            ..TrainConfig::default()
+        };
+        let text = serde_json::to_string(&config).unwrap();
+        assert_eq!(TrainConfig::from_json(&text).unwrap(), config);
+        assert_eq!(TrainConfig::from_json(r#"{"adversarial": {}}"#).unwrap(), config);
+        let period = one(r#"{"kind": "period", "period": 3}"#);
+        let found = TrainConfig::from_json(&period).unwrap().adversarial.unwrap();
+        assert_eq!(found.discriminators.len(), 1);
+    }
+
     #[test]
     fn absurd_values_are_named() {
         for (json, name) in [
@@ -274,6 +333,25 @@ mod tests {
             (r#"{"resolutions": []}"#, "resolutions"),
             (r#"{"codec": {"hop": 1}}"#, "hop"),
             (r#"{"bach": 1}"#, "bach"),
+            (r#"{"precision": "f16"}"#, "f16"),
+            (r#"{"adversarial": {"start": 2}}"#, "adversarial.start"),
+            (r#"{"adversarial": {"encoder_rate": -1}}"#, "encoder_rate"),
+            (r#"{"adversarial": {"update_every": 0}}"#, "update_every"),
+            (r#"{"adversarial": {"at_once": 4}}"#, "at_once"),
+            (r#"{"adversarial": {"weight": -0.5}}"#, "adversarial.weight"),
+            (r#"{"adversarial": {"loss": "wasserstein"}}"#, "wasserstein"),
+            (r#"{"adversarial": {"optimizer": {"beta2": 1}}}"#, "adversarial.optimizer.beta2"),
+            (r#"{"adversarial": {"discriminators": []}}"#, "discriminators"),
+            (&one(r#"{"kind": "stft", "window": 99}"#), "window"),
+            (&one(r#"{"kind": "stft", "window": 65536}"#), "window"),
+            (&one(r#"{"kind": "stft", "hop": 0}"#), "hop"),
+            (&one(r#"{"kind": "stft", "power": 0}"#), "power"),
+            (&one(r#"{"kind": "stft", "band": [5000, 100]}"#), "band"),
+            (&one(r#"{"kind": "stft", "band": [23999, 30000]}"#), "band"),
+            (&one(r#"{"kind": "stft", "channels": []}"#), "channels"),
+            (&one(r#"{"kind": "stft", "widow": 9}"#), "widow"),
+            (&one(r#"{"kind": "period", "period": 0}"#), "period"),
+            (&one(r#"{"kind": "wavelet"}"#), "wavelet"),
         ] {
             let error = TrainConfig::from_json(json).unwrap_err().to_string();
             assert!(error.contains(name), "{json}: {error}");

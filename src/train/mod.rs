@@ -6,6 +6,8 @@ pub mod dataset;
 pub mod log;
 
 #[cfg(feature = "train")]
+pub mod adversarial;
+#[cfg(feature = "train")]
 pub mod checkpoint;
 #[cfg(feature = "train")]
 pub mod config;
@@ -20,3 +22,15 @@ pub use config::TrainConfig;
 pub use optimizer::{AdamW, learning_rate};
 #[cfg(feature = "train")]
 pub use trainer::{Budget, StepReport, TrainError, Trainer, Validation, exportable};
+
+#[cfg(feature = "train")]
+use {candle_core::Tensor, std::collections::BTreeMap};
+
+/// The tensors whose names begin with a prefix, without it.
+#[cfg(feature = "train")]
+fn strip(tensors: &BTreeMap<String, Tensor>, prefix: &str) -> BTreeMap<String, Tensor> {
+    tensors
+        .iter()
+        .filter_map(|(name, t)| Some((name.strip_prefix(prefix)?.to_string(), t.clone())))
+        .collect()
+}

@@ -55,12 +55,12 @@ impl AdamW {
         Ok(Self { config: config.clone(), slots, steps: 0 })
     }
 
-    /// Moves all parameters against their gradients at a learning rate. Gives the norm of the gradient
-    /// before clipping; if it is not finite, nothing has been moved.
+    /// Moves all parameters that have a gradient against it, each at the learning rate of its name. Gives
+    /// the norm of the gradient before clipping; if it is not finite, nothing has been moved.
     ///
     /// # Errors
     /// The device fails.
-    pub fn step(&mut self, grads: &GradStore, rate: f64) -> Result<f64> {
+    pub fn step(&mut self, grads: &GradStore, rate: impl Fn(&str) -> f64) -> Result<f64> {
         let mut square = 0.0f64;
         for slot in self.slots.values() {
             if let Some(grad) = grads.get(&slot.var) {
@@ -77,9 +77,10 @@ impl AdamW {
         let steps = self.steps as f64;
         // The running mean follows closely at first, so that it forgets where it began.
         let keep = o.average.min((steps + 1.0) / (steps + 10.0));
-        for slot in self.slots.values() {
+        for (name, slot) in &self.slots {
             let Some(grad) = grads.get(&slot.var) else { continue };
             let grad = grad.contiguous()?;
+            let rate = rate(name);
             let apply = Apply {
                 rate: (rate / (1.0 - o.beta1.powf(steps))) as f32,
                 correction: (1.0 / (1.0 - o.beta2.powf(steps))) as f32,
@@ -103,6 +104,11 @@ impl AdamW {
         Ok(norm)
     }
 
+    /// Steps done.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
     /// The running means, by parameter name.
     pub fn averages(&self) -> BTreeMap<String, Tensor> {
         self.slots.iter().map(|(name, slot)| (name.clone(), slot.average.clone())).collect()
@@ -122,18 +128,18 @@ impl AdamW {
         Ok(())
     }
 
-    /// Everything a checkpoint needs, by name.
-    pub fn state(&self) -> (u64, BTreeMap<String, Tensor>) {
+    /// Everything a checkpoint needs besides [`Self::steps`], by name.
+    pub fn state(&self) -> BTreeMap<String, Tensor> {
         let mut tensors = BTreeMap::new();
         for (name, slot) in &self.slots {
             tensors.insert(format!("first.{name}"), slot.first.clone());
             tensors.insert(format!("second.{name}"), slot.second.clone());
             tensors.insert(format!("average.{name}"), slot.average.clone());
         }
-        (self.steps, tensors)
+        tensors
     }
 
-    /// Puts back what [`Self::state`] gave.
+    /// Puts back what [`Self::steps`] and [`Self::state`] gave.
     ///
     /// # Errors
     /// A tensor is missing or has another shape.
@@ -282,7 +288,7 @@ mod tests {
         for step in 0..400 {
             let loss = (&x - 0.5).unwrap().sqr().unwrap().sum_all().unwrap();
             let grads = loss.backward().unwrap();
-            optimizer.step(&grads, 0.05 * (1.0 - step as f64 / 400.0)).unwrap();
+            optimizer.step(&grads, |_| 0.05 * (1.0 - step as f64 / 400.0)).unwrap();
         }
         let values: Vec<f32> = x.flatten_all().unwrap().to_vec1().unwrap();
         assert!(values.iter().all(|v| (v - 0.5).abs() < 1e-2), "{values:?}");
@@ -321,7 +327,7 @@ mod tests {
         let before: Vec<f32> = x.to_vec1().unwrap();
         let mut optimizer = AdamW::new(&params, &OptimizerConfig::default(), |_| true).unwrap();
         let grads = (&x / 0.0).unwrap().sum_all().unwrap().backward().unwrap();
-        assert!(!optimizer.step(&grads, 0.1).unwrap().is_finite());
+        assert!(!optimizer.step(&grads, |_| 0.1).unwrap().is_finite());
         assert_eq!(x.to_vec1::<f32>().unwrap(), before);
     }
 

@@ -5,14 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Tensor, Var};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::adversarial::{self, AdversarialLosses, Adversary, Contest};
 use super::checkpoint::{self, CheckpointError, Progress};
 use super::config::{TrainConfig, Update};
 use super::dataset::{BatchLoader, Dataset, DatasetError};
 use super::optimizer::{AdamW, learning_rate};
+use super::strip;
 use crate::config::ConfigError;
 use crate::model::ops::{SpectralLoss, SpectralTerms};
 use crate::model::{Bottleneck, Choice, CodebookState, Network};
@@ -69,6 +71,8 @@ pub struct StepReport {
     pub commitment: f64,
     /// Diversity loss, unweighted.
     pub diversity: f64,
+    /// Losses of the adversarial stage, once it has begun.
+    pub adversarial: Option<AdversarialLosses>,
     /// Norm of the gradient before clipping.
     pub gradient: f64,
     /// Learning rate.
@@ -99,11 +103,22 @@ pub struct Trainer {
     network: Network,
     optimizer: AdamW,
     losses: Vec<SpectralLoss>,
+    adversary: Option<Adversary>,
     dataset: Arc<Dataset>,
     loader: BatchLoader,
     device: Device,
     progress: Progress,
     not_finite: u64,
+}
+
+/// The losses of decoded samples as one.
+struct SignalLoss {
+    /// A scalar with the gradient wanted.
+    loss: Tensor,
+    /// What its value lacks of the losses' sum.
+    offset: f64,
+    /// The spectral terms.
+    terms: SpectralTerms,
 }
 
 const STAGES: [&str; 3] = ["wide", "narrow", "quantised"];
@@ -120,7 +135,7 @@ impl Trainer {
         seed: u64,
         device: &Device,
     ) -> Result<Self, TrainError> {
-        let progress = Progress { step: 0, optimizer_steps: 0, elapsed: 0.0, stage: 0, seed };
+        let progress = Progress::start(0, seed);
         let network = Network::random(&config.codec, seed, device)?;
         Self::build(config, budget, dataset, network, progress, device)
     }
@@ -138,7 +153,7 @@ impl Trainer {
         weights: &BTreeMap<String, Tensor>,
         device: &Device,
     ) -> Result<Self, TrainError> {
-        let progress = Progress { step: 0, optimizer_steps: 0, elapsed: 0.0, stage: 2, seed };
+        let progress = Progress::start(2, seed);
         let network = Network::from_tensors(&config.codec, weights, device)?;
         Self::build(config, budget, dataset, network, progress, device)
     }
@@ -164,6 +179,11 @@ impl Trainer {
         let mut trainer = Self::build(config, budget, dataset, network, progress, device)?;
         let steps = trainer.progress.optimizer_steps;
         trainer.optimizer.set_state(steps, &tensors).map_err(damaged)?;
+        if let Some(adversary) = &mut trainer.adversary {
+            let own = strip(&tensors, "discriminator.");
+            let steps = &trainer.progress.discriminator_steps;
+            adversary.set_state(steps, &own).map_err(damaged)?;
+        }
         for (i, level) in trainer.network.quantizer.levels.iter_mut().enumerate() {
             let part = |name: &str| -> candle_core::Result<Vec<f32>> {
                 match tensors.get(&format!("codebook.{i}.{name}")) {
@@ -188,11 +208,12 @@ impl Trainer {
         config: &TrainConfig,
         budget: Budget,
         dataset: Arc<Dataset>,
-        network: Network,
+        mut network: Network,
         progress: Progress,
         device: &Device,
     ) -> Result<Self, TrainError> {
         config.check()?;
+        network.set_precision(config.precision);
         let by_gradient =
             config.vq.update == Update::Gradient || config.vq.choice != Choice::Nearest;
         let moves = |name: &str| by_gradient || !name.ends_with(".codes");
@@ -202,6 +223,13 @@ impl Trainer {
             .iter()
             .map(|turn| SpectralLoss::new(config.codec.sample_rate, turn, config.loss))
             .collect::<candle_core::Result<_>>()?;
+        let rate = config.codec.sample_rate;
+        let adversary = match &config.adversarial {
+            Some(stage) => {
+                Some(Adversary::new(stage, rate, config.precision, progress.seed, device)?)
+            }
+            None => None,
+        };
         let loader = BatchLoader::new(
             dataset.clone(),
             progress.seed,
@@ -215,6 +243,7 @@ impl Trainer {
             network,
             optimizer,
             losses,
+            adversary,
             dataset,
             loader,
             device: device.clone(),
@@ -236,6 +265,11 @@ impl Trainer {
     /// Parameters of the network.
     pub fn parameters(&self) -> usize {
         self.network.params.count()
+    }
+
+    /// Parameters of the discriminators; none without an adversarial stage.
+    pub fn discriminator_parameters(&self) -> Option<usize> {
+        self.adversary.as_ref().map(Adversary::parameters)
     }
 
     /// Share of the budget that is spent.
@@ -318,43 +352,59 @@ impl Trainer {
         let samples = self.loader.next()?;
         let samples = self.tensor(samples)?;
         let bottleneck = self.bottleneck();
-        let latents = self.network.encoder.forward(&samples)?;
+        let encoder_rate = self.encoder_rate();
+        let frozen = encoder_rate == 0.0;
+        let mut latents = self.network.encoder.forward(&samples)?;
+        if frozen {
+            latents = latents.detach();
+        }
         let keep = match bottleneck {
             Bottleneck::Wide => None,
             _ => self.level_dropout()?,
         };
         let vq = self.config.vq.clone();
         let mut rng = self.rng(2);
-        let quantized = self.network.quantizer.train(
+        let mut quantized = self.network.quantizer.train(
             &latents,
             bottleneck,
             keep.as_ref(),
-            vq.diversity > 0.0,
+            vq.diversity > 0.0 && !frozen,
             &mut rng,
         )?;
+        if frozen {
+            quantized.latents = quantized.latents.detach();
+        }
         // Somewhere in a long stream, elsewhere each time: the noise of the synthesis is not to be learned.
         let mut rng = self.rng(6);
         let first_frames: Vec<u64> = (0..self.config.batch).map(|_| rng.random()).collect();
         let decoded = self.network.decoder.forward(&quantized.latents, &first_frames)?;
-        // The end still lacks frames to come.
-        let codec = &self.config.codec;
-        let complete = samples.dim(1)? - (codec.synthesis_window - codec.hop);
+        let complete = self.config.complete_samples();
         let decoded = decoded.narrow(1, 0, complete)?;
         let target = samples.narrow(1, 0, complete)?;
-        let turn = (self.progress.step % self.losses.len() as u64) as usize;
-        let (spectral, terms) = self.losses[turn].forward(&decoded, &target)?;
-        let mut loss = (spectral + (&quantized.commitment * vq.commitment)?)?;
-        loss = (loss + (&quantized.diversity * vq.diversity)?)?;
-        if vq.update == Update::Gradient {
-            loss = (loss + &quantized.codebook)?;
+        let (signal, contest) = self.signal_loss(&decoded, &target)?;
+        let mut loss = signal.loss;
+        if !frozen {
+            loss = (loss + (&quantized.commitment * vq.commitment)?)?;
+            loss = (loss + (&quantized.diversity * vq.diversity)?)?;
+            if vq.update == Update::Gradient {
+                loss = (loss + &quantized.codebook)?;
+            }
         }
         let grads = loss.backward()?;
         let rate = learning_rate(&self.config.optimizer, self.progress.step, progress);
-        let gradient = self.optimizer.step(&grads, rate)?;
+        let rate_of = |name: &str| match name.starts_with("decoder.") {
+            true => rate,
+            false => rate * encoder_rate,
+        };
+        let gradient = self.optimizer.step(&grads, rate_of)?;
         self.not_finite = if gradient.is_finite() { 0 } else { self.not_finite + 1 };
         if self.not_finite > 20 {
             return Err(TrainError::Diverged(self.not_finite));
         }
+        let adversarial = match (&mut self.adversary, contest) {
+            (Some(adversary), Some(contest)) => Some(adversary.learn(contest, progress)?),
+            _ => None,
+        };
         let mut used = Vec::new();
         let ema = vq.update == Update::Ema && vq.choice == Choice::Nearest;
         let restart = (vq.restart_after > 0).then_some(vq.restart_after);
@@ -362,7 +412,7 @@ impl Trainer {
         for (level, (vectors, indices)) in
             self.network.quantizer.levels.iter_mut().zip(&quantized.assignments)
         {
-            if gradient.is_finite() {
+            if gradient.is_finite() && !frozen {
                 level.codebook.update(vectors, indices, ema, restart, &mut rng)?;
             }
             let mut distinct = indices.clone();
@@ -378,15 +428,54 @@ impl Trainer {
             step: self.progress.step,
             progress: self.done(),
             stage: STAGES[usize::from(self.progress.stage)],
-            loss: scalar(&loss)?,
-            terms,
+            loss: scalar(&loss)? + signal.offset,
+            terms: signal.terms,
+            adversarial,
             commitment: scalar(&quantized.commitment)?,
             diversity: scalar(&quantized.diversity)?,
             gradient,
             rate,
             used,
-            audio_seconds: samples.elem_count() as f64 / f64::from(codec.sample_rate),
+            audio_seconds: samples.elem_count() as f64 / f64::from(self.config.codec.sample_rate),
         }))
+    }
+
+    /// Whether discriminators take part in the step that is due.
+    fn is_adversarial(&self) -> bool {
+        let quantized = matches!(self.bottleneck(), Bottleneck::Quantized(_));
+        let due = |a: &Adversary| self.done() >= a.config().start;
+        quantized && self.adversary.as_ref().is_some_and(due)
+    }
+
+    /// Learning rate of encoder and quantizer as a share of the decoder's.
+    fn encoder_rate(&self) -> f64 {
+        match &self.adversary {
+            Some(adversary) if self.is_adversarial() => adversary.config().encoder_rate,
+            _ => 1.0,
+        }
+    }
+
+    /// The losses that look at what was decoded.
+    fn signal_loss(
+        &mut self,
+        decoded: &Tensor,
+        target: &Tensor,
+    ) -> Result<(SignalLoss, Option<Contest>), TrainError> {
+        let turn = (self.progress.step % self.losses.len() as u64) as usize;
+        let adversarial = self.is_adversarial();
+        let Some(adversary) = self.adversary.as_mut().filter(|_| adversarial) else {
+            let (loss, terms) = self.losses[turn].forward(decoded, target)?;
+            return Ok((SignalLoss { loss, offset: 0.0, terms }, None));
+        };
+        let samples = Var::from_tensor(&decoded.detach())?;
+        let (spectral, terms) = self.losses[turn].forward(&samples, target)?;
+        let gradient = adversarial::in_samples(&spectral, &samples)?;
+        let contest = adversary.contest(&samples, target, &gradient, self.progress.step)?;
+        // Its gradient in the decoder's output is the joined one.
+        let loss = (decoded * &contest.gradient)?.sum_all()?;
+        let value = f64::from(spectral.to_scalar::<f32>()?) + contest.added;
+        let offset = value - f64::from(loss.to_scalar::<f32>()?);
+        Ok((SignalLoss { loss, offset, terms }, Some(contest)))
     }
 
     /// Which levels each item of a batch gets: (batch, levels) of 1 and 0.
@@ -414,7 +503,12 @@ impl Trainer {
             .iter()
             .map(|(name, var)| (format!("weight.{name}"), var.as_detached_tensor()))
             .collect();
-        tensors.extend(self.optimizer.state().1);
+        tensors.extend(self.optimizer.state());
+        if let Some(adversary) = &self.adversary {
+            let own = adversary.state()?;
+            let named = own.into_iter().map(|(name, t)| (format!("discriminator.{name}"), t));
+            tensors.extend(named);
+        }
         for (i, level) in self.network.quantizer.levels.iter().enumerate() {
             let state = level.codebook.state();
             for (name, values) in
@@ -435,8 +529,14 @@ impl Trainer {
     /// # Errors
     /// The folder cannot be written to or the disk is full; an older checkpoint then stays.
     pub fn save(&self, path: &Path) -> Result<(), TrainError> {
-        let progress =
-            Progress { optimizer_steps: self.optimizer.state().0, ..self.progress.clone() };
+        let progress = Progress {
+            optimizer_steps: self.optimizer.steps(),
+            discriminator_steps: match &self.adversary {
+                Some(adversary) => adversary.steps(),
+                None => Vec::new(),
+            },
+            ..self.progress.clone()
+        };
         Ok(checkpoint::save(path, &progress, &self.tensors()?)?)
     }
 
@@ -457,8 +557,7 @@ impl Trainer {
     }
 
     fn validate_as_is(&self, originals: Vec<f32>, crops: usize) -> Result<Validation, TrainError> {
-        let length = self.config.samples();
-        let batch = self.tensor(originals.clone())?;
+        let batch = self.tensor(originals)?;
         let latents = self.network.encoder.forward(&batch)?;
         let codes = match self.bottleneck() {
             Bottleneck::Quantized(_) => {
@@ -481,8 +580,7 @@ impl Trainer {
             }
         };
         let decoded = self.network.decoder.forward(&passed, &vec![0; crops])?.detach();
-        let codec = &self.config.codec;
-        let complete = length - (codec.synthesis_window - codec.hop);
+        let complete = self.config.complete_samples();
         let (y, x) = (decoded.narrow(1, 0, complete)?, batch.narrow(1, 0, complete)?);
         let mut terms = SpectralTerms::default();
         for loss in &self.losses {
@@ -524,11 +622,4 @@ pub fn exportable(path: &Path) -> Result<(Progress, BTreeMap<String, Tensor>), C
     let mut weights = strip(&tensors, "weight.");
     weights.extend(strip(&tensors, "average."));
     Ok((progress, weights))
-}
-
-fn strip(tensors: &BTreeMap<String, Tensor>, prefix: &str) -> BTreeMap<String, Tensor> {
-    tensors
-        .iter()
-        .filter_map(|(name, t)| Some((name.strip_prefix(prefix)?.to_string(), t.clone())))
-        .collect()
 }

@@ -71,6 +71,35 @@ fn from_a_folder_to_sound() {
         assert!(card.contains(words), "no {words:?} in {card}");
     }
 
+    // The model goes on against discriminators; its network need not be named again.
+    let mut text: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
+    text.as_object_mut().unwrap().remove("codec");
+    text["adversarial"] = serde_json::json!({
+        "start": 0.0,
+        "head_start": 1,
+        "discriminators": [{ "kind": "stft", "window": 256, "hop": 128, "channels": [4] }],
+    });
+    let [further, tuned] = ["further.json", "tuned"].map(|name| folder.text(name));
+    std::fs::write(&further, text.to_string()).unwrap();
+    tessera(&[
+        "train", &data, "--out", &tuned, "--init", &model, "--steps", "3", "--config", &further,
+    ])
+    .expect(0, &["of the discriminators", "done: 3 steps"]);
+    let metrics = std::fs::read_to_string(Path::new(&tuned).join("metrics.csv")).unwrap();
+    let mut rows = metrics.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let (header, row) = (rows.next().unwrap(), rows.next().unwrap());
+    for column in ["loss/discriminator", "loss/adversarial", "loss/feature"] {
+        let at = header.iter().position(|name| *name == column).unwrap();
+        assert!(row[at].parse::<f64>().unwrap() > 0.0, "{column} in {metrics}");
+    }
+    write_config(further.as_ref(), &TrainConfig::default());
+    let again = folder.text("again");
+    tessera(&[
+        "train", &data, "--out", &again, "--init", &model, "--steps", "3", "--config", &further,
+    ])
+    .expect(1, &["another network", "codec"]);
+
     let [wav, tsr, out] =
         [folder.text("data/music/0.wav"), folder.text("a.tsr"), folder.text("b.wav")];
     tessera(&["encode", &wav, &tsr, "--model", &model]).expect(0, &[]);

@@ -52,7 +52,7 @@ pub struct Args {
     #[arg(long)]
     resume: bool,
     /// Begin with the weights of this model's folder, codes in use from the first step: to train it
-    /// further or fit it to other sounds. The configuration's network has to be the model's.
+    /// further or fit it to other sounds. A configuration that names a network has to name the model's.
     #[arg(long, value_name = "MODEL_DIR", conflicts_with = "resume")]
     init: Option<PathBuf>,
     /// Where to compute.
@@ -114,7 +114,10 @@ pub fn run(args: Args) -> Result<Outcome> {
         false => begun(&args, &checkpoint)?,
     };
     let model = match &args.init {
-        Some(folder) => Some(initial(folder, &mut config, args.config.is_some())?),
+        Some(folder) => {
+            let configured = args.config.as_deref().map(names_network).transpose()?;
+            Some(initial(folder, &mut config, configured.unwrap_or(false))?)
+        }
         None => None,
     };
     let interrupt = Interrupt::listen()?;
@@ -126,10 +129,12 @@ pub fn run(args: Args) -> Result<Outcome> {
     } else {
         Trainer::new(&config, budget, dataset.clone(), seed, &device)?
     };
+    let (own, others) = (trainer.parameters(), trainer.discriminator_parameters());
+    let discriminators =
+        others.map(|n| format!(", and {n} of the discriminators")).unwrap_or_default();
     report::note(&format!(
-        "{} parameters; a checkpoint takes about {}",
-        trainer.parameters(),
-        report::bytes(16 * trainer.parameters() as u64)
+        "{own} parameters{discriminators}; a checkpoint takes about {}",
+        report::bytes(16 * (own + others.unwrap_or_default()) as u64)
     ));
     let log = if args.resume {
         RunLog::open(&args.out, Some(trainer.steps()))?
@@ -161,13 +166,22 @@ fn initial(
     let (codec, weights) = load_model(folder)?;
     if configured && config.codec != codec {
         bail!(
-            "the configuration describes another network than the model in {}; leave `codec` as that \
-             model's config.json has it",
+            "the configuration describes another network than the model in {}; leave `codec` out, or \
+             as that model's config.json has it",
             folder.display()
         );
     }
     config.codec = codec;
     Ok(weights)
+}
+
+/// Whether a configuration says anything of the network.
+fn names_network(path: &Path) -> Result<bool> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot use the configuration {}", path.display()))?;
+    let value: serde_json::Value = serde_json::from_str(&text)
+        .with_context(|| format!("cannot use the configuration {}", path.display()))?;
+    Ok(value.get("codec").is_some())
 }
 
 /// Configuration and seed of a new run, in a folder without one.

@@ -4,22 +4,31 @@
 //! of candle's operations, which runs on other devices and which the tests hold the kernel against.
 
 mod band_levels;
+mod compress;
+mod conv2d;
 mod depthwise;
 mod gelu;
 mod inverse_stft;
+mod leaky_relu;
 mod linear;
 mod norm;
+mod product;
 mod residual;
 mod spectral;
+mod stft;
 
 pub use band_levels::BandLevels;
+pub use compress::Compress;
+pub use conv2d::Conv2d;
 pub use depthwise::depthwise_causal;
 pub use gelu::gelu;
 pub use inverse_stft::{InverseStft, InverseStftError};
-pub use linear::linear;
+pub use leaky_relu::leaky_relu;
+pub use linear::{Precision, linear};
 pub use norm::normalize;
 pub use residual::scaled_residual;
 pub use spectral::{Resolution, SpectralLoss, SpectralTerms, SpectralWeights};
+pub use stft::Stft;
 
 use candle_core::{CpuStorage, Layout, Result, Tensor};
 

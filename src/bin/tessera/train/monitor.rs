@@ -19,6 +19,10 @@ const SMOOTHING: f64 = 0.1;
 /// A fall of the smoothed usage of a level to this share of its best is worth a warning.
 const FALL: f64 = 0.7;
 
+/// Columns of the adversarial stage, which only a run with one has.
+const ADVERSARIAL: [&str; 4] =
+    ["loss/discriminator", "loss/adversarial", "loss/feature", "gradient/discriminator"];
+
 /// Sums over the steps of a row.
 #[derive(Default)]
 struct Sums {
@@ -29,6 +33,8 @@ struct Sums {
     commitment: f64,
     diversity: f64,
     gradient: f64,
+    /// By column of [`ADVERSARIAL`]: the sum and the steps that have the value.
+    adversarial: [(f64, u64); 4],
     usage: Vec<f64>,
     /// Steps that used codes.
     coded: u64,
@@ -43,6 +49,13 @@ impl Sums {
         self.commitment += step.commitment;
         self.diversity += step.diversity;
         self.gradient += step.gradient;
+        if let Some(a) = &step.adversarial {
+            let values = [Some(a.discriminator), a.adversarial, a.feature, a.gradient];
+            for ((sum, steps), value) in self.adversarial.iter_mut().zip(values) {
+                *sum += value.unwrap_or_default();
+                *steps += u64::from(value.is_some());
+            }
+        }
         if !step.used.is_empty() {
             self.coded += 1;
             self.usage.resize(step.used.len(), 0.0);
@@ -50,6 +63,11 @@ impl Sums {
                 *sum += *used as f64 / possible;
             }
         }
+    }
+
+    /// Means of the adversarial stage's values, where there are any.
+    fn adversarial(&self) -> [Option<f64>; 4] {
+        self.adversarial.map(|(sum, steps)| (steps > 0).then(|| sum / steps as f64))
     }
 
     /// Mean share of the possible codes in use, by level; empty before there are codes.
@@ -66,15 +84,22 @@ impl Sums {
             mean(self.complex)
         );
         let usage: Vec<String> = self.usage().iter().map(|u| format!("{:.0}", u * 100.0)).collect();
-        if usage.is_empty() {
-            text.push(')');
-        } else {
+        if !usage.is_empty() {
             text += &format!(
-                ", commitment {:.3}, diversity {:.3}), codes in use {} %",
+                ", commitment {:.3}, diversity {:.3}",
                 mean(self.commitment),
-                mean(self.diversity),
-                usage.join("/")
+                mean(self.diversity)
             );
+        }
+        let names = ["discriminator", "adversarial", "feature"];
+        for (name, value) in names.iter().zip(self.adversarial()) {
+            if let Some(value) = value {
+                text += &format!(", {name} {value:.3}");
+            }
+        }
+        text.push(')');
+        if !usage.is_empty() {
+            text += &format!(", codes in use {} %", usage.join("/"));
         }
         text
     }
@@ -130,6 +155,9 @@ impl Monitor {
                 .map(String::from)
                 .into();
         columns.extend(["gradient", "rate"].map(String::from));
+        if config.adversarial.is_some() {
+            columns.extend(ADVERSARIAL.map(String::from));
+        }
         columns.extend(usage_names.iter().cloned());
         columns.extend(super::validation::columns(levels));
         log.declare(&columns.iter().map(String::as_str).collect::<Vec<_>>())?;
@@ -188,6 +216,8 @@ impl Monitor {
             ("gradient", mean(row.gradient)),
             ("rate", rate),
         ];
+        let adversarial = ADVERSARIAL.into_iter().zip(row.adversarial());
+        values.extend(adversarial.filter_map(|(name, value)| Some((name, value?))));
         values.extend(self.usage_names.iter().map(String::as_str).zip(usage.iter().copied()));
         self.log.scalars(step, &values)?;
         for (level, (watch, usage)) in self.watches.iter_mut().zip(&usage).enumerate() {
