@@ -31,6 +31,7 @@ pub(super) struct Weights {
     pub config: CodecConfig,
     pub layout: TokenLayout,
     id: [u8; 16],
+    parameters: usize,
     pub analysis: Matrix,
     pub encoder_blocks: Box<[Block]>,
     pub levels: Box<[Level]>,
@@ -99,6 +100,7 @@ impl Model {
         let weights = Weights {
             layout: config.layout(),
             id: files.id,
+            parameters: tensors.values(),
             analysis,
             encoder_blocks,
             levels,
@@ -151,6 +153,11 @@ impl Model {
     /// The id in hexadecimal.
     pub fn id_hex(&self) -> String {
         model_files::id_hex(&self.weights.id)
+    }
+
+    /// Number of weights.
+    pub fn parameters(&self) -> usize {
+        self.weights.parameters
     }
 
     /// Samples of a step: what is coded at a time.

@@ -3,15 +3,18 @@
 mod decode;
 mod encode;
 mod eval;
+#[cfg(feature = "train")]
 mod export;
 mod info;
 mod interrupt;
 mod levels;
 mod model;
+mod pipe;
 mod plot;
 mod progress;
 mod report;
 mod sound;
+#[cfg(feature = "train")]
 mod train;
 
 use std::process::ExitCode;
@@ -26,7 +29,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// A small neural audio codec: trains on your sounds, turns audio into tokens and back.
 ///
 /// Exit codes: 0 all is well, 1 an error, 2 a mistake in the command line, 3 decoded, but part of the
-/// audio was damaged and had to be made up.
+/// audio was damaged and had to be made up, 141 the reader of a pipe went away.
 #[derive(Parser)]
 #[command(name = "tessera", version)]
 struct Cli {
@@ -36,7 +39,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    #[cfg(feature = "train")]
     Train(train::Args),
+    #[cfg(feature = "train")]
     Export(export::Args),
     Encode(encode::Args),
     Decode(decode::Args),
@@ -56,7 +61,9 @@ enum Outcome {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        #[cfg(feature = "train")]
         Command::Train(args) => train::run(args),
+        #[cfg(feature = "train")]
         Command::Export(args) => export::run(args),
         Command::Encode(args) => encode::run(args),
         Command::Decode(args) => decode::run(args),
@@ -67,6 +74,7 @@ fn main() -> ExitCode {
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Concealed) => ExitCode::from(3),
+        Err(error) if pipe::reader_is_gone(&error) => ExitCode::from(pipe::EXIT_CODE),
         Err(error) => {
             report::note(&format!("error: {error:#}"));
             ExitCode::from(1)
