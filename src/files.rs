@@ -146,24 +146,7 @@ pub fn encode<W: Write>(
     }
     let info = source.info().clone();
     let channels = usize::from(info.channels);
-    let layout = config.layout().prefix(levels);
-    let header = Header {
-        model_id: model.id(),
-        source_rate: info.sample_rate,
-        channels: info.channels,
-        samples: None,
-        codec_rate: config.sample_rate,
-        hop: config.hop as u32,
-        pre_skip: (config.synthesis_window - config.hop) as u32,
-        steps_per_chunk: Header::steps_per_second(
-            config.sample_rate,
-            config.hop as u32,
-            &layout,
-            info.channels,
-        ),
-        warm_up_steps: config.warm_up_steps() as u16,
-        layout,
-    };
+    let header = header_of(model, info.sample_rate, info.channels, levels);
     let mut writer = ContainerWriter::new(Counter { inner: output, bytes: 0 }, header.clone())?;
     let resampler = StreamResampler::new(info.sample_rate, config.sample_rate, channels)?;
     let mut input = Input {
@@ -198,6 +181,26 @@ pub fn encode<W: Write>(
         warnings: source.warnings(),
     };
     Ok((counter.inner, report))
+}
+
+/// The header of a file of `model`'s tokens with the first `levels` levels, made from `channels` channels
+/// at `source_rate` Hz. The length is left open.
+pub fn header_of(model: &Model, source_rate: u32, channels: u16, levels: usize) -> Header {
+    let config = model.config();
+    let (rate, hop) = (config.sample_rate, config.hop as u32);
+    let layout = config.layout().prefix(levels);
+    Header {
+        model_id: model.id(),
+        source_rate,
+        channels,
+        samples: None,
+        codec_rate: rate,
+        hop,
+        pre_skip: (config.synthesis_window - config.hop) as u32,
+        steps_per_chunk: Header::steps_per_second(rate, hop, &layout, channels),
+        warm_up_steps: config.warm_up_steps() as u16,
+        layout,
+    }
 }
 
 /// Reads and resamples.

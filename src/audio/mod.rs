@@ -22,6 +22,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod elastic;
 #[cfg(feature = "formats")]
 mod formats;
 mod resample;
@@ -30,6 +31,7 @@ mod wav;
 mod wav_sink;
 mod wav_stream;
 
+pub use elastic::ElasticResampler;
 #[cfg(feature = "formats")]
 pub use formats::SymphoniaSource;
 pub use resample::{StreamResampler, resample_all, resampled_len};

@@ -39,7 +39,7 @@ pub struct Args {
     json: bool,
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+pub fn positive(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(value) if f64::is_finite(value) && value > 0.0 => Ok(value),
         _ => Err("give a number above 0".into()),

@@ -41,7 +41,7 @@ pub fn run(args: Args) -> Result<Outcome> {
 }
 
 /// By its first bytes; by its name when they are damaged.
-fn is_tsr(path: &Path) -> Result<bool> {
+pub fn is_tsr(path: &Path) -> Result<bool> {
     let named = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("tsr"));
     let fail = || format!("cannot read {}", path.display());
     let mut start = Vec::new();

@@ -1,6 +1,10 @@
 //! The command-line tool.
 
 mod decode;
+#[cfg(feature = "live")]
+mod device;
+#[cfg(feature = "live")]
+mod devices;
 mod encode;
 mod eval;
 #[cfg(feature = "train")]
@@ -8,8 +12,12 @@ mod export;
 mod info;
 mod interrupt;
 mod levels;
+#[cfg(feature = "live")]
+mod live;
 mod model;
 mod pipe;
+#[cfg(feature = "live")]
+mod play;
 mod plot;
 mod progress;
 mod report;
@@ -48,6 +56,12 @@ enum Command {
     Info(info::Args),
     Eval(eval::Args),
     Plot(plot::Args),
+    #[cfg(feature = "live")]
+    Devices(devices::Args),
+    #[cfg(feature = "live")]
+    Play(play::Args),
+    #[cfg(feature = "live")]
+    Live(live::Args),
 }
 
 /// How a command ended that did not fail.
@@ -70,6 +84,12 @@ fn main() -> ExitCode {
         Command::Info(args) => info::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Plot(args) => plot::run(args),
+        #[cfg(feature = "live")]
+        Command::Devices(args) => devices::run(args),
+        #[cfg(feature = "live")]
+        Command::Play(args) => play::run(args),
+        #[cfg(feature = "live")]
+        Command::Live(args) => live::run(args),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

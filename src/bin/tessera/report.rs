@@ -41,6 +41,13 @@ pub fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
+/// Replaces the line of a terminal that the cursor is in.
+#[cfg(feature = "live")]
+pub fn rewrite(text: &str) {
+    let mut stderr = io::stderr().lock();
+    let _ = write!(stderr, "\r\x1b[K{text}").and_then(|()| stderr.flush());
+}
+
 /// Warns of something.
 pub fn warn(text: &str) {
     note(&format!("warning: {text}"));
