@@ -20,8 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut source = audio::open(Path::new(input))?;
     let file = OutputFile::create(Path::new(coded), Overwrite::Refuse)?;
-    let (file, report) =
-        files::encode(&model, &mut *source, model.levels(), file, &mut |_| ())?;
+    let (file, report) = files::encode(&model, &mut *source, model.levels(), file, &mut |_| ())?;
     file.commit()?; // Until here there is no file of that name, not even half of one.
     println!("{:.1} s in {} bytes, {:.2} kbps", report.seconds, report.bytes, report.kbps);
 

@@ -5,8 +5,8 @@ mod channels;
 
 use std::io::{Read, Seek, Write};
 
-use crate::audio::{AudioError, AudioSource, AudioWarning, StreamResampler};
 use self::channels::{Decoders, Encoders, cores};
+use crate::audio::{AudioError, AudioSource, AudioWarning, StreamResampler};
 use crate::bitstream::{
     ContainerReader, ContainerWriter, Damage, Header, Item, ReadError, WriteError,
 };
@@ -281,8 +281,7 @@ pub fn decode<R: Read + Seek>(
     while let Some(item) = reader.next_item().map_err(ReadError::Io)? {
         match item {
             Item::Chunk(chunk) => {
-                let (samples, pushed) =
-                    decoders.decode(&chunk.channels, || output.push(&decoded));
+                let (samples, pushed) = decoders.decode(&chunk.channels, || output.push(&decoded));
                 pushed?;
                 decoded = samples?;
                 conceal.sound(&chunk.channels, &mut decoded);

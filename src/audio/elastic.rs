@@ -151,7 +151,9 @@ mod tests {
     use super::*;
 
     fn tone(hertz: f64, rate: f64, frames: usize) -> Vec<f32> {
-        (0..frames).map(|n| (std::f64::consts::TAU * hertz * n as f64 / rate).sin() as f32).collect()
+        (0..frames)
+            .map(|n| (std::f64::consts::TAU * hertz * n as f64 / rate).sin() as f32)
+            .collect()
     }
 
     /// The least-squares distance of `signal` from any sine of that frequency, relative to it.

@@ -59,9 +59,7 @@ fn raw_samples_go_in_and_out() {
     tessera(&["encode", &folder.text("a.wav"), &folder.text("a.tsr")]).expect(0, &[]);
     let tsr = folder.read("a.tsr");
     assert!(piped(&["encode", "-", "-", "--raw", "32000,2"], &raw).stdout == tsr);
-    assert!(
-        tessera(&["encode", &folder.text("a.raw"), "-", "--raw", "32000, 2"]).stdout == tsr
-    );
+    assert!(tessera(&["encode", &folder.text("a.raw"), "-", "--raw", "32000, 2"]).stdout == tsr);
     let out = piped(&["decode", "-", "-", "--raw"], &tsr).stdout;
     assert_eq!(out.len(), raw.len());
     tessera(&["decode", &folder.text("a.tsr"), &folder.text("b.raw"), "--raw"]).expect(0, &[]);
@@ -105,10 +103,7 @@ fn mistakes_are_named() {
 fn a_reader_that_goes_away_is_no_error() {
     let folder = Folder::new();
     coded(&folder, 48_000, 2, WavFormat::Pcm16);
-    for args in [
-        ["encode", &folder.text("a.wav"), "-"],
-        ["decode", &folder.text("a.tsr"), "-"],
-    ] {
+    for args in [["encode", &folder.text("a.wav"), "-"], ["decode", &folder.text("a.tsr"), "-"]] {
         let mut child = command(&args).spawn().unwrap();
         let mut first = [0];
         let mut stdout = child.stdout.take().unwrap();

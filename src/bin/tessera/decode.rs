@@ -110,25 +110,31 @@ pub fn run(args: Args) -> Result<Outcome> {
     }
     let levels = args.levels.unwrap_or_else(|| reader.header().layout.levels());
     if args.json {
-        report::print_json_beside(piped, &json!({
-            "input": name,
-            "output": output,
-            "model": model.config().name,
-            "model_id": model.id_hex(),
-            "levels": levels,
-            "sample_rate": rate,
-            "channels": channels,
-            "samples": done.samples,
-            "seconds": seconds,
-            "concealed_seconds": done.concealed_seconds,
-            "damages": done.damages.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        }))?;
+        report::print_json_beside(
+            piped,
+            &json!({
+                "input": name,
+                "output": output,
+                "model": model.config().name,
+                "model_id": model.id_hex(),
+                "levels": levels,
+                "sample_rate": rate,
+                "channels": channels,
+                "samples": done.samples,
+                "seconds": seconds,
+                "concealed_seconds": done.concealed_seconds,
+                "damages": done.damages.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            }),
+        )?;
     } else {
-        report::print_beside(piped, &format!(
-            "{output}: {seconds:.2} s, {rate} Hz, {channels} channels, {levels} levels, \
+        report::print_beside(
+            piped,
+            &format!(
+                "{output}: {seconds:.2} s, {rate} Hz, {channels} channels, {levels} levels, \
              {:.1}x real time\n",
-            speed(seconds),
-        ))?;
+                speed(seconds),
+            ),
+        )?;
     }
     Ok(if harmed { Outcome::Concealed } else { Outcome::Done })
 }

@@ -187,9 +187,7 @@ fn choose(
         .iter()
         .filter_map(|range| Some((range, rate(range), format(range)?)))
         .filter(|(range, rate, _)| range.channels() > 0 && *rate > 0)
-        .min_by_key(|(range, rate, format)| {
-            (rate.abs_diff(wanted.rate), channels(range), -format)
-        })
+        .min_by_key(|(range, rate, format)| (rate.abs_diff(wanted.rate), channels(range), -format))
         .map(|(range, rate, _)| (range, rate))
 }
 
@@ -340,7 +338,9 @@ fn named(direction: Direction, name: &str) -> Result<cpal::Device> {
         .collect();
     match (found.pop(), found.len()) {
         (Some((_, device)), 0) => Ok(device),
-        (Some(_), more) => bail!("{} {direction} devices are called {name:?}: give an id", more + 1),
+        (Some(_), more) => {
+            bail!("{} {direction} devices are called {name:?}: give an id", more + 1)
+        }
         (None, _) => {
             bail!("there is no {direction} device {name:?}; `tessera devices` lists what there is")
         }
@@ -414,7 +414,12 @@ mod tests {
 
     use super::*;
 
-    fn range(channels: u16, min: u32, max: u32, format: SampleFormat) -> SupportedStreamConfigRange {
+    fn range(
+        channels: u16,
+        min: u32,
+        max: u32,
+        format: SampleFormat,
+    ) -> SupportedStreamConfigRange {
         SupportedStreamConfigRange::new(channels, min, max, SupportedBufferSize::Unknown, format)
     }
 

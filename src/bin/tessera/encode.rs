@@ -77,31 +77,37 @@ pub fn run(args: Args) -> Result<Outcome> {
         report::warn(&format!("{name}: {warning}"));
     }
     if args.json {
-        report::print_json_beside(piped, &json!({
-            "input": name,
-            "output": args.output.display().to_string(),
-            "model": model.config().name,
-            "model_id": model.id_hex(),
-            "levels": done.levels,
-            "sample_rate": done.sample_rate,
-            "channels": done.channels,
-            "samples": done.samples,
-            "seconds": done.seconds,
-            "bytes": done.bytes,
-            "kbps": done.kbps,
-            "warnings": done.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        }))?;
+        report::print_json_beside(
+            piped,
+            &json!({
+                "input": name,
+                "output": args.output.display().to_string(),
+                "model": model.config().name,
+                "model_id": model.id_hex(),
+                "levels": done.levels,
+                "sample_rate": done.sample_rate,
+                "channels": done.channels,
+                "samples": done.samples,
+                "seconds": done.seconds,
+                "bytes": done.bytes,
+                "kbps": done.kbps,
+                "warnings": done.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            }),
+        )?;
     } else {
-        report::print_beside(piped, &format!(
-            "{}: {:.2} s in {}, {:.2} kbps, {} of {} levels, {:.1}x real time\n",
-            args.output.display(),
-            done.seconds,
-            report::bytes(done.bytes),
-            done.kbps,
-            done.levels,
-            model.config().levels(),
-            speed(done.seconds),
-        ))?;
+        report::print_beside(
+            piped,
+            &format!(
+                "{}: {:.2} s in {}, {:.2} kbps, {} of {} levels, {:.1}x real time\n",
+                args.output.display(),
+                done.seconds,
+                report::bytes(done.bytes),
+                done.kbps,
+                done.levels,
+                model.config().levels(),
+                speed(done.seconds),
+            ),
+        )?;
     }
     Ok(Outcome::Done)
 }

@@ -161,9 +161,8 @@ pub fn run(args: Args) -> Result<Outcome> {
     let mut watch = watch;
     let (watched, worked) = thread::scope(|scope| {
         let worker = scope.spawn(|| worker.run(&model, &stop));
-        let watched = watch.until_end(&args, &interrupt, &received, &mut recorder, || {
-            worker.is_finished()
-        });
+        let watched =
+            watch.until_end(&args, &interrupt, &received, &mut recorder, || worker.is_finished());
         stop.store(true, Ordering::Release);
         (watched, worker.join())
     });

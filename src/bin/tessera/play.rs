@@ -73,8 +73,7 @@ pub fn run(args: Args) -> Result<Outcome> {
     }
     let mut source = audio::open(&args.input)?;
     let info = source.info().clone();
-    let mut player =
-        Player::open(device, info.sample_rate, info.channels, info.frames, interrupt)?;
+    let mut player = Player::open(device, info.sample_rate, info.channels, info.frames, interrupt)?;
     let mut block = Vec::new();
     let played = loop {
         match source.read(&mut block, BLOCK) {

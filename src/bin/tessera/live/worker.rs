@@ -110,7 +110,13 @@ impl Worker {
     }
 
     /// Decodes some steps, plays them, and hands them to the recording.
-    fn coded(&mut self, model: &Model, codes: &[Vec<u16>], done: Progress, taken: u64) -> Result<()> {
+    fn coded(
+        &mut self,
+        model: &Model,
+        codes: &[Vec<u16>],
+        done: Progress,
+        taken: u64,
+    ) -> Result<()> {
         let codes: Vec<Vec<u16>> = codes.iter().map(|c| c[..done.produced].to_vec()).collect();
         let sound = self.decode(model, &codes)?;
         self.play(&sound)?;
