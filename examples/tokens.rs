@@ -8,7 +8,11 @@ use std::error::Error;
 use std::path::Path;
 
 use tessera_codec::audio::{self, WavFormat, WavSink, resample_all};
-use tessera_codec::codec::Codec;
+use tessera_codec::engine::{Model, StreamDecoder, StreamEncoder};
+use tessera_codec::tokens::Tokens;
+
+/// Steps coded at once: more are faster, and give the same tokens.
+const BATCH: usize = 32;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -16,43 +20,55 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: tokens IN.wav OUT.wav".into());
     };
 
-    let codec = Codec::shipped()?;
-    let config = codec.config();
+    let model = Model::shipped()?;
+    let (rate, levels) = (model.config().sample_rate, model.levels());
 
-    // Samples, one vector per channel, at the rate the codec works at.
     let mut source = audio::open(Path::new(input))?;
-    let rate = source.info().sample_rate;
-    let samples = audio::read_all(&mut *source, 10 * 60 * rate as usize)?
-        .iter()
-        .map(|channel| resample_all(channel, rate, config.sample_rate))
-        .collect::<Result<Vec<_>, _>>()?;
-    let (channels, length) = (samples.len(), samples[0].len());
+    let source_rate = source.info().sample_rate;
+    let mut decoded = Vec::new();
+    for channel in audio::read_all(&mut *source, 10 * 60 * source_rate as usize)? {
+        // Samples at the rate the codec works at.
+        let samples = resample_all(&channel, source_rate, rate)?;
 
-    // Samples to tokens. The encoder may be pushed pieces of any size, here everything at once. The
-    // decoder's output lags, so that enough steps are asked for to push out the last samples too.
-    let mut encoder = codec.encoder(channels, config.levels());
-    let mut decoder = codec.decoder(channels);
-    let mut tokens = encoder.push(&samples)?;
-    let layout = config.layout();
-    let given = tokens[0].steps(&layout).unwrap_or(0);
-    let steps = (length + decoder.lag()).div_ceil(config.samples_per_step());
-    let rest = encoder.finish((steps - given) as u64)?;
-    tokens.iter_mut().zip(&rest).for_each(|(tokens, rest)| tokens.extend(rest));
+        // Samples to codes. The encoder may be given pieces of any size, here everything at once; at
+        // the end it gives as many steps as the decoder, whose output lags, needs for the last sample.
+        let mut encoder = StreamEncoder::with_batch(&model, BATCH);
+        let most = samples.len() / encoder.chunk_samples() + 3;
+        let mut codes = vec![0; most * model.codes_per_step(levels)];
+        let done = encoder.process_into(&samples, levels, &mut codes)?;
+        let tail = encoder.finish(levels, &mut codes[done.produced..])?;
+        codes.truncate(done.produced + tail.produced);
 
-    for (level, codes) in tokens[0].levels.iter().enumerate() {
-        let frames = config.sample_rate as usize / config.hop;
-        let per_second = frames as f64 / layout.strides[level] as f64;
-        let first = &codes[..codes.len().min(12)];
-        println!("level {}: {per_second:5} tokens a second, first {first:?}", level + 1);
+        if decoded.is_empty() {
+            let mut tokens = Tokens::new(levels);
+            tokens.extend_steps(&codes, model.layout());
+            print(&tokens, &model);
+        }
+
+        // Codes to samples.
+        let mut decoder = StreamDecoder::with_batch(&model, BATCH);
+        let steps = codes.len() / model.codes_per_step(levels);
+        let mut sound = vec![0.0; steps * decoder.chunk_samples()];
+        decoder.process_into(&codes, levels, &mut sound)?;
+        sound.drain(..decoder.latency_samples());
+        sound.truncate(samples.len());
+        decoded.push(sound);
     }
 
-    // Tokens to samples.
-    let mut decoded = decoder.push(&tokens)?;
-    decoded.iter_mut().for_each(|channel| channel.truncate(length));
-    let path = Path::new(output);
-    let mut sink =
-        WavSink::create(path, config.sample_rate, channels as u16, WavFormat::Pcm16, false)?;
+    let channels = decoded.len() as u16;
+    let mut sink = WavSink::create(Path::new(output), rate, channels, WavFormat::Pcm16, false)?;
     sink.write(&decoded)?;
     sink.finish()?;
     Ok(())
+}
+
+/// The first codes of each level.
+fn print(tokens: &Tokens, model: &Model) {
+    let config = model.config();
+    for (level, codes) in tokens.levels.iter().enumerate() {
+        let frames = config.sample_rate as f64 / config.hop as f64;
+        let per_second = frames / model.layout().strides[level] as f64;
+        let first = &codes[..codes.len().min(12)];
+        println!("level {}: {per_second:5} tokens a second, first {first:?}", level + 1);
+    }
 }

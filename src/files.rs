@@ -1,16 +1,22 @@
-//! Whole files: audio of any rate and channels to a `.tsr` and back, in bounded memory.
+//! Whole files: audio of any rate and channels to a `.tsr` and back, in bounded memory, each channel on a
+//! core of its own. The bytes do not depend on the cores.
+
+mod channels;
 
 use std::io::{Read, Seek, Write};
 
+use self::channels::{Decoders, Encoders, cores};
 use crate::audio::{AudioError, AudioSource, AudioWarning, StreamResampler};
 use crate::bitstream::{
     ContainerReader, ContainerWriter, Damage, Header, Item, ReadError, WriteError,
 };
-use crate::codec::{Codec, CodecError};
-use crate::tokens::Tokens;
+use crate::engine::{EngineError, Model};
+use crate::tokens::{TokenLayout, Tokens};
 
 /// Source samples read at a time.
 const BLOCK: usize = 1 << 14;
+/// Steps encoded at a time: enough for threads to be worth their while.
+const SEGMENT_STEPS: usize = 64;
 /// A lost passage fades out over this time in seconds, from the last sound before it.
 const FADE_OUT: f64 = 0.2;
 /// After a lost passage the sound comes back over this time in seconds.
@@ -25,9 +31,9 @@ pub enum FilesError {
     /// The audio cannot be read or written.
     #[error(transparent)]
     Audio(#[from] AudioError),
-    /// The model failed.
+    /// The codes cannot be those of the model.
     #[error(transparent)]
-    Codec(#[from] CodecError),
+    Engine(#[from] EngineError),
     /// The tokens cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -124,60 +130,46 @@ impl<W: Write> Write for Counter<W> {
 /// Codes all of `source` with the first `levels` levels into `output`; `progress` hears how many samples
 /// per channel have been read. Memory does not depend on the source's length.
 ///
+/// The header leaves the length open and the trailer has it, so that the bytes are those that a pipe of
+/// unknown length would have become.
+///
 /// # Errors
 /// The source cannot be read, the output cannot be written, or there are not that many levels.
 pub fn encode<W: Write>(
-    codec: &Codec,
+    model: &Model,
     source: &mut dyn AudioSource,
     levels: usize,
     output: W,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(W, EncodeReport), FilesError> {
-    let config = codec.config();
+    let config = model.config();
     if levels == 0 || levels > config.levels() {
         return Err(FilesError::Levels { asked: levels, most: config.levels() });
     }
     let info = source.info().clone();
     let channels = usize::from(info.channels);
-    let layout = config.layout().prefix(levels);
-    let header = Header {
-        model_id: codec.id(),
-        source_rate: info.sample_rate,
-        channels: info.channels,
-        // Sources may end early or be wrong about their length: the trailer says what it was.
-        samples: None,
-        codec_rate: config.sample_rate,
-        hop: config.hop as u32,
-        pre_skip: (config.synthesis_window - config.hop) as u32,
-        steps_per_chunk: Header::steps_per_second(
-            config.sample_rate,
-            config.hop as u32,
-            &layout,
-            info.channels,
-        ),
-        warm_up_steps: config.warm_up_steps() as u16,
-        layout,
-    };
+    let header = header_of(model, info.sample_rate, info.channels, levels);
     let mut writer = ContainerWriter::new(Counter { inner: output, bytes: 0 }, header.clone())?;
-    let mut resampler = StreamResampler::new(info.sample_rate, config.sample_rate, channels)?;
-    let mut encoder = codec.encoder(channels, levels);
-    let block = resampler.block_frames().min(BLOCK);
-    let (mut planar, mut converted) = (Vec::new(), Vec::new());
-    let mut samples = 0u64;
-    loop {
-        let frames = source.read(&mut planar, block)?;
-        if frames == 0 {
-            break;
-        }
-        samples += frames as u64;
-        resampler.process(&planar, &mut converted)?;
-        push(&mut encoder, &mut writer, &mut converted)?;
-        progress(samples);
+    let resampler = StreamResampler::new(info.sample_rate, config.sample_rate, channels)?;
+    let mut input = Input {
+        segment: SEGMENT_STEPS * model.chunk_samples(),
+        block: resampler.block_frames().min(BLOCK),
+        resampler: Some(resampler),
+        planar: Vec::new(),
+        samples: 0,
+        converted: 0,
+        header,
+        source,
+        progress,
+    };
+    let mut encoders = Encoders::new(model, channels, levels, cores());
+    let mut segment = input.next()?;
+    while !segment.is_empty() {
+        let (tokens, next) = encoders.code(&segment, || input.next());
+        writer.push_steps(&tokens?)?;
+        segment = next?;
     }
-    resampler.finish(&mut converted)?;
-    push(&mut encoder, &mut writer, &mut converted)?;
-    let left = header.steps(samples).saturating_sub(writer.steps());
-    writer.push_steps(&encoder.finish(left)?)?;
+    let samples = input.samples;
     let token_digest = writer.token_digest();
     let counter = writer.finish(samples)?;
     let seconds = samples as f64 / f64::from(info.sample_rate);
@@ -195,14 +187,70 @@ pub fn encode<W: Write>(
     Ok((counter.inner, report))
 }
 
-fn push<W: Write>(
-    encoder: &mut crate::codec::EncodeStream,
-    writer: &mut ContainerWriter<W>,
-    converted: &mut [Vec<f32>],
-) -> Result<(), FilesError> {
-    let tokens = encoder.push(converted)?;
-    converted.iter_mut().for_each(Vec::clear);
-    Ok(writer.push_steps(&tokens)?)
+/// The header of a file of `model`'s tokens with the first `levels` levels, made from `channels` channels
+/// at `source_rate` Hz. The length is left open.
+pub fn header_of(model: &Model, source_rate: u32, channels: u16, levels: usize) -> Header {
+    let config = model.config();
+    let (rate, hop) = (config.sample_rate, config.hop as u32);
+    let layout = config.layout().prefix(levels);
+    Header {
+        model_id: model.id(),
+        source_rate,
+        channels,
+        samples: None,
+        codec_rate: rate,
+        hop,
+        pre_skip: (config.synthesis_window - config.hop) as u32,
+        steps_per_chunk: Header::steps_per_second(rate, hop, &layout, channels),
+        warm_up_steps: config.warm_up_steps() as u16,
+        layout,
+    }
+}
+
+/// Reads and resamples.
+struct Input<'a> {
+    source: &'a mut dyn AudioSource,
+    /// None when the source has ended.
+    resampler: Option<StreamResampler>,
+    header: Header,
+    progress: &'a mut dyn FnMut(u64),
+    /// Samples to give at a time, at the codec's rate.
+    segment: usize,
+    /// Samples to read at a time.
+    block: usize,
+    planar: Vec<Vec<f32>>,
+    /// Samples per channel read, and given at the codec's rate.
+    samples: u64,
+    converted: u64,
+}
+
+impl Input<'_> {
+    /// About a segment of samples at the codec's rate, by channel; with the last of them, silence up to the
+    /// end of the last step of the file. Nothing after that.
+    fn next(&mut self) -> Result<Vec<Vec<f32>>, FilesError> {
+        let mut out: Vec<Vec<f32>> = Vec::new();
+        while let Some(mut resampler) = self.resampler.take() {
+            let frames = self.source.read(&mut self.planar, self.block)?;
+            self.samples += frames as u64;
+            if frames == 0 {
+                resampler.finish(&mut out)?;
+                let end = self.header.steps(self.samples) * self.header.step_samples();
+                for channel in &mut out {
+                    channel.resize((end - self.converted) as usize, 0.0);
+                }
+                break;
+            }
+            resampler.process(&self.planar, &mut out)?;
+            self.resampler = Some(resampler);
+            (self.progress)(self.samples);
+            if out.first().is_some_and(|channel| channel.len() >= self.segment) {
+                break;
+            }
+        }
+        let given = out.first().map_or(0, Vec::len);
+        self.converted += given as u64;
+        Ok(if given == 0 { Vec::new() } else { out })
+    }
 }
 
 /// Decodes all of `reader` into `sink`, block by block at the source's rate, exactly as many samples as
@@ -212,67 +260,77 @@ fn push<W: Write>(
 /// # Errors
 /// The file belongs to another model, cannot be read, or `sink` refuses.
 pub fn decode<R: Read + Seek>(
-    codec: &Codec,
+    model: &Model,
     reader: &mut ContainerReader<R>,
     sink: &mut Sink,
     progress: &mut dyn FnMut(u64),
 ) -> Result<DecodeReport, FilesError> {
     let header = reader.header().clone();
-    check(codec, &header)?;
+    check(model, &header)?;
     let channels = usize::from(header.channels);
     let mut output = Output {
         resampler: Some(StreamResampler::new(header.codec_rate, header.source_rate, channels)?),
+        lag: header.pre_skip as usize,
         length: reader.samples(),
         given: 0,
         sink,
         progress,
     };
-    let mut decoder = codec.decoder(channels);
+    let mut decoders = Decoders::new(model, channels, cores());
     let mut conceal = Concealment::new(&header);
     let mut damages = Vec::new();
     let mut concealed_steps = 0;
+    // What is decoded is resampled and handed on while the next chunk is decoded.
+    let mut decoded = Vec::new();
     while let Some(item) = reader.next_item().map_err(ReadError::Io)? {
         match item {
             Item::Chunk(chunk) => {
-                let mut samples = decoder.push(&chunk.channels)?;
-                conceal.sound(&chunk.channels, &mut samples);
-                output.push(&samples)?;
+                let (samples, pushed) = decoders.decode(&chunk.channels, || output.push(&decoded));
+                pushed?;
+                decoded = samples?;
+                conceal.sound(&chunk.channels, &mut decoded);
             }
             Item::Damage(damage) => {
                 let seconds = damage.steps as f64 * header.step_seconds();
                 if seconds > LONGEST_MISSING_END {
                     return Err(FilesError::MostlyMissing { seconds });
                 }
-                let levels = reader_levels(&conceal, &header);
-                for _ in 0..damage.steps {
-                    let tokens = conceal.step(channels, levels);
-                    let mut samples = decoder.push(&tokens)?;
-                    conceal.silence(&mut samples);
-                    output.push(&samples)?;
+                let mut left = damage.steps;
+                while left > 0 && !conceal.is_silent() {
+                    let (samples, pushed) =
+                        decoders.decode(&conceal.last, || output.push(&decoded));
+                    pushed?;
+                    decoded = samples?;
+                    conceal.silence(&mut decoded);
+                    left -= 1;
+                }
+                // The rest is silence: it need not be computed.
+                decoders.skip(left);
+                let silence = vec![vec![0.0; model.chunk_samples()]; channels];
+                for _ in 0..left {
+                    output.push(&decoded)?;
+                    decoded.clone_from(&silence);
                 }
                 concealed_steps += damage.steps;
                 damages.push(damage);
             }
         }
     }
+    output.push(&decoded)?;
     let samples = output.finish(&header)?;
     let concealed_seconds = concealed_steps as f64 * header.step_seconds();
     Ok(DecodeReport { samples, damages, concealed_seconds })
-}
-
-fn reader_levels(conceal: &Concealment, header: &Header) -> usize {
-    conceal.last.first().map_or(header.layout.levels(), |t| t.levels.len())
 }
 
 /// Checks that a file is one of the model's: that decoding it fails for nothing but damage.
 ///
 /// # Errors
 /// [`FilesError::WrongModel`] and [`FilesError::Contradiction`].
-pub fn check(codec: &Codec, header: &Header) -> Result<(), FilesError> {
-    if header.model_id != codec.id() {
-        return Err(FilesError::WrongModel { file: header.model_id_hex(), model: codec.id_hex() });
+pub fn check(model: &Model, header: &Header) -> Result<(), FilesError> {
+    if header.model_id != model.id() {
+        return Err(FilesError::WrongModel { file: header.model_id_hex(), model: model.id_hex() });
     }
-    let config = codec.config();
+    let config = model.config();
     let layout = config.layout();
     let levels = header.layout.levels();
     if levels > layout.levels() || header.layout != layout.prefix(levels) {
@@ -290,6 +348,8 @@ pub fn check(codec: &Codec, header: &Header) -> Result<(), FilesError> {
 /// Resamples and hands on.
 struct Output<'a> {
     resampler: Option<StreamResampler>,
+    /// Samples before the first: the decoder's lag.
+    lag: usize,
     /// Samples per channel to give in all, where known.
     length: Option<u64>,
     given: u64,
@@ -302,7 +362,9 @@ impl Output<'_> {
         let frames = samples.first().map_or(0, Vec::len);
         let Some(resampler) = &mut self.resampler else { return Ok(()) };
         let block = resampler.block_frames().max(1);
-        for first in (0..frames).step_by(block) {
+        let begin = self.lag.min(frames);
+        self.lag -= begin;
+        for first in (begin..frames).step_by(block) {
             let last = (first + block).min(frames);
             let part: Vec<&[f32]> = samples.iter().map(|s| &s[first..last]).collect();
             let mut converted = Vec::new();
@@ -353,7 +415,7 @@ struct Concealment {
     gain: f32,
     fall: f32,
     rise: f32,
-    layout: crate::tokens::TokenLayout,
+    layout: TokenLayout,
 }
 
 impl Concealment {
@@ -386,15 +448,12 @@ impl Concealment {
         self.fade(samples, self.rise);
     }
 
-    /// One lost step's tokens.
-    fn step(&mut self, channels: usize, levels: usize) -> Vec<Tokens> {
+    /// Whether a lost passage is silent from here on: it has faded out, or there was nothing before it.
+    fn is_silent(&mut self) -> bool {
         if self.last.is_empty() {
-            // Nothing to go on from: any code, unheard.
             self.gain = 0.0;
-            let zeros = |l| vec![0; self.layout.codes_per_step(l)];
-            return vec![Tokens { levels: (0..levels).map(zeros).collect() }; channels];
         }
-        self.last.clone()
+        self.gain <= 0.0
     }
 
     /// Fades what was made up.
@@ -416,163 +475,5 @@ impl Concealment {
             end = gain;
         }
         self.gain = end;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Cursor;
-
-    use super::*;
-    use crate::audio::{AudioInfo, SampleFormat};
-    use crate::bitstream::DamageReason;
-    use crate::codec::save_model;
-    use crate::config::{CodecConfig, VqConfig};
-    use crate::model::Network;
-    use candle_core::Device;
-
-    /// A signal as a source.
-    struct Signal {
-        info: AudioInfo,
-        planar: Vec<Vec<f32>>,
-        at: usize,
-    }
-
-    impl Signal {
-        fn tone(rate: u32, channels: u16, frames: usize) -> Self {
-            let planar = (0..channels)
-                .map(|c| {
-                    (0..frames).map(|n| (0.05 * f32::from(c + 1) * n as f32).sin() * 0.3).collect()
-                })
-                .collect();
-            let info = AudioInfo {
-                sample_rate: rate,
-                channels,
-                frames: None,
-                format: SampleFormat::Float(32),
-            };
-            Self { info, planar, at: 0 }
-        }
-    }
-
-    impl AudioSource for Signal {
-        fn info(&self) -> &AudioInfo {
-            &self.info
-        }
-
-        fn read(&mut self, planar: &mut Vec<Vec<f32>>, max: usize) -> Result<usize, AudioError> {
-            let end = (self.at + max).min(self.planar[0].len());
-            *planar = self.planar.iter().map(|p| p[self.at..end].to_vec()).collect();
-            let frames = end - self.at;
-            self.at = end;
-            Ok(frames)
-        }
-
-        fn warnings(&self) -> Vec<AudioWarning> {
-            Vec::new()
-        }
-    }
-
-    fn codec() -> Codec {
-        let config = CodecConfig {
-            dim: 8,
-            encoder_blocks: 1,
-            decoder_blocks: 1,
-            vq: VqConfig { codebook_size: 32, ..Default::default() },
-            ..CodecConfig::default()
-        };
-        let folder = tempfile::tempdir().unwrap();
-        let network = Network::random(&config, 5, &Device::Cpu).unwrap();
-        save_model(folder.path(), &config, &network.params.snapshot().unwrap()).unwrap();
-        Codec::load(folder.path()).unwrap()
-    }
-
-    fn decoded(codec: &Codec, bytes: &[u8]) -> (Vec<Vec<f32>>, DecodeReport) {
-        let mut reader = ContainerReader::open(Cursor::new(bytes)).unwrap();
-        let mut out = vec![Vec::new(); reader.header().channels.into()];
-        let mut sink = |block: &[Vec<f32>]| {
-            for (out, block) in out.iter_mut().zip(block) {
-                out.extend_from_slice(block);
-            }
-            Ok(())
-        };
-        let report = decode(codec, &mut reader, &mut sink, &mut |_| {}).unwrap();
-        (out, report)
-    }
-
-    #[test]
-    fn lengths_are_exact_at_any_rate() {
-        let codec = codec();
-        for (rate, channels, frames) in
-            [(48_000, 1, 1), (44_100, 2, 30_011), (8_000, 3, 9_999), (96_000, 1, 77), (1, 1, 3)]
-        {
-            let mut source = Signal::tone(rate, channels, frames);
-            let (bytes, report) = encode(&codec, &mut source, 4, Vec::new(), &mut |_| {}).unwrap();
-            assert_eq!((report.samples, report.bytes), (frames as u64, bytes.len() as u64));
-            let (out, report) = decoded(&codec, &bytes);
-            assert_eq!(out.len(), usize::from(channels));
-            assert!(out.iter().all(|c| c.len() == frames), "{rate} Hz");
-            assert!(report.damages.is_empty());
-            assert!(out.iter().flatten().all(|v| v.is_finite()));
-        }
-    }
-
-    #[test]
-    fn nothing_in_gives_nothing_out() {
-        let codec = codec();
-        let mut source = Signal::tone(44_100, 2, 0);
-        let (bytes, report) = encode(&codec, &mut source, 1, Vec::new(), &mut |_| {}).unwrap();
-        assert_eq!((report.samples, report.kbps), (0, 0.0));
-        assert_eq!(decoded(&codec, &bytes).1.samples, 0);
-    }
-
-    #[test]
-    fn a_lost_chunk_is_reported_faded_and_keeps_the_time() {
-        let codec = codec();
-        let mut source = Signal::tone(48_000, 2, 5 * 48_000);
-        let (bytes, _) = encode(&codec, &mut source, 4, Vec::new(), &mut |_| {}).unwrap();
-        let (whole, _) = decoded(&codec, &bytes);
-        let mut damaged = bytes.clone();
-        let middle = bytes.len() / 2;
-        damaged[middle] ^= 0x10;
-        let (out, report) = decoded(&codec, &damaged);
-        assert_eq!(report.damages.len(), 1);
-        assert_eq!(report.damages[0].reason, DamageReason::Checksum);
-        assert!((report.concealed_seconds - 1.0).abs() < 1e-9);
-        assert_eq!(out[0].len(), whole[0].len());
-        let lost = report.damages[0].first as usize * 48_000;
-        // Unchanged before, silent in the middle of the gap, the same again well after it.
-        assert_eq!(out[0][..lost - 1440], whole[0][..lost - 1440]);
-        let quiet = lost + 20_000..lost + 45_000;
-        assert!(out.iter().all(|c| c[quiet.clone()].iter().all(|v| *v == 0.0)));
-        let after = lost + 48_000 + 20_000;
-        for (a, b) in out[1][after..].iter().zip(&whole[1][after..]) {
-            assert!((a - b).abs() < 1e-5);
-        }
-    }
-
-    #[test]
-    fn another_models_file_is_refused() {
-        let codec = codec();
-        let mut source = Signal::tone(48_000, 1, 1000);
-        let (mut bytes, _) = encode(&codec, &mut source, 4, Vec::new(), &mut |_| {}).unwrap();
-        let mut reader = ContainerReader::open(Cursor::new(&bytes)).unwrap();
-        let header = Header { model_id: [7; 16], ..reader.header().clone() };
-        let length = reader.header().to_bytes().unwrap().len();
-        assert!(reader.next_item().unwrap().is_some());
-        bytes.splice(..length, header.to_bytes().unwrap());
-        let mut reader = ContainerReader::open(Cursor::new(&bytes)).unwrap();
-        let result = decode(&codec, &mut reader, &mut |_| Ok(()), &mut |_| {});
-        assert!(matches!(result, Err(FilesError::WrongModel { .. })));
-    }
-
-    #[test]
-    fn levels_beyond_the_models_are_refused() {
-        let codec = codec();
-        for asked in [0, 5] {
-            let mut source = Signal::tone(48_000, 1, 10);
-            let result = encode(&codec, &mut source, asked, Vec::new(), &mut |_| {});
-            assert!(matches!(result, Err(FilesError::Levels { .. })));
-        }
     }
 }

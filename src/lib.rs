@@ -10,6 +10,7 @@ pub mod audio;
 pub mod bitstream;
 pub mod config;
 pub mod engine;
+pub mod files;
 pub mod metrics;
 pub mod plot;
 pub mod tokens;
@@ -21,8 +22,6 @@ mod synthesis;
 
 #[cfg(feature = "train")]
 pub mod codec;
-#[cfg(feature = "train")]
-pub mod files;
 #[cfg(feature = "train")]
 pub mod model;
 #[cfg(any(feature = "dataset", feature = "runlog"))]

@@ -49,6 +49,49 @@ impl Tokens {
         self.levels.iter().enumerate().all(whole).then_some(steps)
     }
 
+    /// Appends whole steps of codes as the engine gives them: those of a step stand together, level by
+    /// level. `layout` has at least these levels.
+    ///
+    /// ```
+    /// use tessera_codec::tokens::{TokenLayout, Tokens};
+    ///
+    /// let layout = TokenLayout { strides: vec![2, 1], codebook_sizes: vec![1024, 1024] };
+    /// let mut tokens = Tokens::new(2);
+    /// tokens.extend_steps(&[7, 1, 2, 8, 3, 4], &layout);
+    /// assert_eq!(tokens.levels, [vec![7, 8], vec![1, 2, 3, 4]]);
+    /// let mut codes = Vec::new();
+    /// tokens.append_steps_to(&mut codes, &layout);
+    /// assert_eq!(codes, [7, 1, 2, 8, 3, 4]);
+    /// ```
+    pub fn extend_steps(&mut self, codes: &[u16], layout: &TokenLayout) {
+        let per_step: Vec<usize> =
+            (0..self.levels.len()).map(|level| layout.codes_per_step(level)).collect();
+        for mut step in codes.chunks_exact(per_step.iter().sum::<usize>().max(1)) {
+            for (level, count) in self.levels.iter_mut().zip(&per_step) {
+                let (now, rest) = step.split_at(*count);
+                level.extend_from_slice(now);
+                step = rest;
+            }
+        }
+    }
+
+    /// Appends the codes to `codes` as the engine takes them, the reverse of
+    /// [`extend_steps`](Self::extend_steps). Codes of a step that is not whole are left out.
+    pub fn append_steps_to(&self, codes: &mut Vec<u16>, layout: &TokenLayout) {
+        let mut levels: Vec<_> = self
+            .levels
+            .iter()
+            .enumerate()
+            .map(|(level, codes)| codes.chunks_exact(layout.codes_per_step(level).max(1)))
+            .collect();
+        let steps = levels.iter().map(ExactSizeIterator::len).min().unwrap_or(0);
+        for _ in 0..steps {
+            for level in &mut levels {
+                codes.extend_from_slice(level.next().unwrap_or_default());
+            }
+        }
+    }
+
     /// Appends the codes of `later`, level by level; levels that only one of the two has are left
     /// as they are.
     pub fn extend(&mut self, later: &Self) {

@@ -1,7 +1,7 @@
 //! Audio in and out: files, sample-rate conversion.
 //!
 //! [`open`] gives any supported file as an [`AudioSource`], which hands out planar `f32` blocks in
-//! bounded memory. [`WavSink`] writes WAV files, [`StreamResampler`] converts rates.
+//! bounded memory. [`WavSink`] writes WAV files, [`WavStream`] to pipes, [`StreamResampler`] converts rates.
 //!
 //! ```
 //! use tessera_codec::audio::{self, WavFormat, WavSink};
@@ -22,13 +22,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod elastic;
 #[cfg(feature = "formats")]
 mod formats;
 mod resample;
 mod source;
 mod wav;
 mod wav_sink;
+mod wav_stream;
 
+pub use elastic::ElasticResampler;
 #[cfg(feature = "formats")]
 pub use formats::SymphoniaSource;
 pub use resample::{StreamResampler, resample_all, resampled_len};
@@ -38,3 +41,4 @@ pub use source::{
 };
 pub use wav::WavSource;
 pub use wav_sink::{WavFormat, WavSink};
+pub use wav_stream::WavStream;

@@ -139,7 +139,30 @@ impl<R: Read> WavSource<R> {
             (None, None) => None,
         };
         let info = AudioInfo { sample_rate, channels, frames, format: encoding.format() };
-        Ok(Self {
+        Ok(Self::of_samples(reader, path, info, encoding, remaining))
+    }
+
+    /// Samples without a header, to the end of the stream: those of all channels in turn, 32-bit floats,
+    /// little-endian. `path` is what errors call the stream.
+    ///
+    /// # Errors
+    /// [`AudioError::SampleRate`], [`AudioError::Channels`].
+    pub fn raw(reader: R, path: String, rate: u32, channels: u16) -> Result<Self, AudioError> {
+        check_shape(&path, rate, usize::from(channels))?;
+        let encoding = Encoding::F32;
+        let info =
+            AudioInfo { sample_rate: rate, channels, frames: None, format: encoding.format() };
+        Ok(Self::of_samples(reader, path, info, encoding, None))
+    }
+
+    fn of_samples(
+        reader: R,
+        path: String,
+        info: AudioInfo,
+        encoding: Encoding,
+        remaining: Option<u64>,
+    ) -> Self {
+        Self {
             reader,
             path,
             info,
@@ -149,7 +172,7 @@ impl<R: Read> WavSource<R> {
             ended: false,
             truncated: false,
             non_finite: 0,
-        })
+        }
     }
 }
 

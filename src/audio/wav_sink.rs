@@ -10,7 +10,7 @@ use tempfile::NamedTempFile;
 use super::source::{AudioError, check_shape};
 
 /// Most bytes of audio in a file: the RIFF size is 32 bits and counts the header too.
-const MAX_DATA_BYTES: u64 = (u32::MAX - 1024) as u64;
+pub(super) const MAX_DATA_BYTES: u64 = (u32::MAX - 1024) as u64;
 
 /// How samples are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,11 +25,31 @@ pub enum WavFormat {
 }
 
 impl WavFormat {
-    fn bytes(self) -> u64 {
+    pub(super) fn bytes(self) -> u64 {
         match self {
             Self::Pcm16 => 2,
             Self::Pcm24 => 3,
             Self::Float32 => 4,
+        }
+    }
+
+    /// What hound calls it.
+    pub(super) fn spec(self, sample_rate: u32, channels: u16) -> WavSpec {
+        let (bits_per_sample, sample_format) = match self {
+            Self::Pcm16 => (16, SampleFormat::Int),
+            Self::Pcm24 => (24, SampleFormat::Int),
+            Self::Float32 => (32, SampleFormat::Float),
+        };
+        WavSpec { channels, sample_rate, bits_per_sample, sample_format }
+    }
+
+    /// Appends a sample's bytes.
+    pub(super) fn append(self, sample: f32, bytes: &mut Vec<u8>) {
+        let sample = if sample.is_finite() { sample } else { 0.0 };
+        match self {
+            Self::Pcm16 => bytes.extend_from_slice(&to_pcm(sample, 15).to_le_bytes()[..2]),
+            Self::Pcm24 => bytes.extend_from_slice(&to_pcm(sample, 23).to_le_bytes()[..3]),
+            Self::Float32 => bytes.extend_from_slice(&sample.to_le_bytes()),
         }
     }
 }
@@ -85,12 +105,7 @@ impl WavSink {
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let temporary = builder.tempfile_in(folder).map_err(write_error)?;
         let file = temporary.as_file().try_clone().map_err(write_error)?;
-        let (bits_per_sample, sample_format) = match format {
-            WavFormat::Pcm16 => (16, SampleFormat::Int),
-            WavFormat::Pcm24 => (24, SampleFormat::Int),
-            WavFormat::Float32 => (32, SampleFormat::Float),
-        };
-        let spec = WavSpec { channels, sample_rate, bits_per_sample, sample_format };
+        let spec = format.spec(sample_rate, channels);
         let writer = WavWriter::new(BufWriter::with_capacity(1 << 16, file), spec)
             .map_err(|error| write_error(io_error(error)))?;
         Ok(Self {
@@ -109,13 +124,7 @@ impl WavSink {
     /// # Errors
     /// [`AudioError::Block`], [`AudioError::TooLong`], [`AudioError::Write`].
     pub fn write<S: AsRef<[f32]>>(&mut self, planar: &[S]) -> Result<(), AudioError> {
-        let frames = planar.first().map_or(0, |c| c.as_ref().len());
-        if planar.len() != self.channels || planar.iter().any(|c| c.as_ref().len() != frames) {
-            return Err(AudioError::Block {
-                path: self.label(),
-                reason: format!("{} channels of equal length are expected", self.channels),
-            });
-        }
+        let frames = check_block(planar, self.channels, || self.label())?;
         self.written += frames as u64 * self.channels as u64 * self.format.bytes();
         if self.written > MAX_DATA_BYTES {
             return Err(AudioError::TooLong { path: self.label() });
@@ -159,11 +168,27 @@ impl WavSink {
     }
 }
 
-fn write_error(path: &Path, source: io::Error) -> AudioError {
+/// Samples per channel of a block, which has to be of `channels` channels of one length.
+pub(super) fn check_block<S: AsRef<[f32]>>(
+    planar: &[S],
+    channels: usize,
+    label: impl FnOnce() -> String,
+) -> Result<usize, AudioError> {
+    let frames = planar.first().map_or(0, |c| c.as_ref().len());
+    if planar.len() != channels || planar.iter().any(|c| c.as_ref().len() != frames) {
+        return Err(AudioError::Block {
+            path: label(),
+            reason: format!("{channels} channels of equal length are expected"),
+        });
+    }
+    Ok(frames)
+}
+
+pub(super) fn write_error(path: &Path, source: io::Error) -> AudioError {
     AudioError::Write { path: path.display().to_string(), source }
 }
 
-fn io_error(error: hound::Error) -> io::Error {
+pub(super) fn io_error(error: hound::Error) -> io::Error {
     match error {
         hound::Error::IoError(error) => error,
         other => io::Error::other(other),

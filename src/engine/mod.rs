@@ -53,7 +53,7 @@ mod step;
 mod synthesis;
 mod tensors;
 
-pub use crate::model_files::ModelError;
+pub use crate::model_files::{CONFIG_FILE, ModelError, WEIGHTS_FILE};
 pub use channels::{ChannelDecoders, ChannelEncoders};
 pub use decoder::StreamDecoder;
 pub use encoder::StreamEncoder;

@@ -33,6 +33,7 @@ pub(super) struct Weights {
     pub layout: TokenLayout,
     id: [u8; 16],
     pub band_levels: BandLevels,
+    parameters: usize,
     pub analysis: Matrix,
     pub envelope: Matrix,
     pub encoder_blocks: Box<[Block]>,
@@ -100,6 +101,7 @@ impl Model {
             layout: config.layout(),
             id: files.id,
             band_levels,
+            parameters: tensors.values(),
             analysis,
             envelope,
             encoder_blocks,
@@ -153,6 +155,11 @@ impl Model {
     /// The id in hexadecimal.
     pub fn id_hex(&self) -> String {
         model_files::id_hex(&self.weights.id)
+    }
+
+    /// Number of weights.
+    pub fn parameters(&self) -> usize {
+        self.weights.parameters
     }
 
     /// Samples of a step: what is coded at a time.

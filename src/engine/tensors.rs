@@ -36,6 +36,12 @@ impl<'a> Tensors<'a> {
         Ok(Self { tensors, files })
     }
 
+    /// Values of all tensors together.
+    pub fn values(&self) -> usize {
+        let count = |view: &safetensors::tensor::TensorView| view.shape().iter().product::<usize>();
+        self.tensors.iter().map(|(_, view)| count(&view)).sum()
+    }
+
     /// The tensor `name`, which has to be of `shape`.
     ///
     /// # Errors

@@ -19,6 +19,9 @@ pub fn check() -> Result<()> {
     // The library without the trainer and the command line, as other programs embed it.
     let bare = ["clippy", "--package", "tessera-codec", "--no-default-features", "--all-targets"];
     run(&mut cargo(&[&bare[..], &deny].concat()))?;
+    // The command line without the trainer.
+    let tool = ["clippy", "--package", "tessera-codec", "--no-default-features", "--features"];
+    run(&mut cargo(&[&tool[..], &["tool,live,embedded-model", "--all-targets"], &deny].concat()))?;
     run(cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
     supply_chain()?;
     run(&mut cargo(&["test", "--workspace"]))?;

@@ -13,12 +13,16 @@ struct Need {
     packages: &'static [&'static str],
 }
 
-/// What the workspace needs beside Rust. No library: audio devices and windows are not used yet.
-const NEEDS: &[Need] = &[Need {
-    what: "a C compiler",
-    probe: ("cc", &["--version"]),
-    packages: &["gcc", "libc6-dev"],
-}];
+/// What the workspace needs beside Rust.
+const NEEDS: &[Need] = &[
+    Need { what: "a C compiler", probe: ("cc", &["--version"]), packages: &["gcc", "libc6-dev"] },
+    #[cfg(target_os = "linux")]
+    Need {
+        what: "ALSA, for sound devices",
+        probe: ("pkg-config", &["--exists", "alsa"]),
+        packages: &["libasound2-dev", "pkg-config"],
+    },
+];
 
 /// Installs what is missing; does nothing, and needs no network, when nothing is.
 pub fn packages() -> Result<()> {

@@ -5,22 +5,25 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
-use tessera_codec::audio;
-use tessera_codec::bitstream::{ContainerReader, OutputFile, Overwrite};
+use tessera_codec::bitstream::{ContainerReader, OutputFile};
 use tessera_codec::files::{self, EncodeReport};
 
 use super::interrupt::{Interrupt, Interruptible};
 use super::model::ModelArgs;
+use super::pipe::{self, Raw};
 use super::progress::Progress;
 use super::{Outcome, levels, report};
 
 /// Encode an audio file: any sample rate, any number of channels up to 32.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The audio: WAV, FLAC, OGG, MP3 and others.
+    /// The audio: WAV, FLAC, OGG, MP3 and others; `-` for a WAV from stdin.
     input: PathBuf,
-    /// The file of tokens to write (.tsr).
+    /// The file of tokens to write (.tsr); `-` for stdout.
     output: PathBuf,
+    /// The audio has no header: 32-bit floats, little-endian, the channels' samples in turn.
+    #[arg(long, value_name = "RATE,CHANNELS")]
+    raw: Option<Raw>,
     #[command(flatten)]
     model: ModelArgs,
     /// Levels to store, from 1 (coarsest); all by default.
@@ -40,7 +43,7 @@ pub struct Args {
     json: bool,
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+pub fn positive(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(value) if f64::is_finite(value) && value > 0.0 => Ok(value),
         _ => Err("give a number above 0".into()),
@@ -49,17 +52,20 @@ fn positive(text: &str) -> Result<f64, String> {
 
 pub fn run(args: Args) -> Result<Outcome> {
     let name = args.input.display().to_string();
-    let source = audio::open(&args.input)?;
+    let source = pipe::open_audio(&args.input, args.raw)?;
     let info = source.info().clone();
-    let overwrite = if args.force { Overwrite::Replace } else { Overwrite::Refuse };
+    if args.verify && pipe::is_stdio(&args.output) {
+        bail!("--verify reads the file back, and a pipe cannot be: name a file");
+    }
     // Before there is a temporary file, which only an orderly end removes.
     let interrupt = Interrupt::listen()?;
-    let output = OutputFile::create(&args.output, overwrite).context(hint(args.force))?;
-    let codec = args.model.load()?;
+    let output = pipe::Output::create(&args.output, args.force)?;
+    let piped = pipe::is_stdio(&args.output);
+    let model = args.model.load()?;
     let levels = match (args.levels, args.kbps) {
-        (Some(asked), _) => levels::within(asked, codec.config())?,
-        (None, Some(kbps)) => levels::for_rate(kbps, info.channels, codec.config())?,
-        (None, None) => codec.config().levels(),
+        (Some(asked), _) => levels::within(asked, model.config())?,
+        (None, Some(kbps)) => levels::for_rate(kbps, info.channels, model.config())?,
+        (None, None) => model.config().levels(),
     };
     let mut source = Interruptible { source, interrupt, path: name.clone() };
     let mut progress = Progress::of_audio(info.frames);
@@ -72,10 +78,10 @@ pub fn run(args: Args) -> Result<Outcome> {
             format!("{} encoded, {:.1}x", report::duration(seconds), speed(seconds))
         });
     };
-    let (mut output, done) = files::encode(&codec, &mut source, levels, output, &mut watch)
+    let (mut output, done) = files::encode(&model, &mut source, levels, output, &mut watch)
         .with_context(|| format!("cannot encode {name}"))?;
-    if args.verify {
-        read_back(&mut output, &done)
+    if let (true, pipe::Output::File(file)) = (args.verify, &mut output) {
+        read_back(file, &done)
             .with_context(|| format!("cannot verify {}; it was not kept", args.output.display()))?;
     }
     output.commit()?;
@@ -84,33 +90,39 @@ pub fn run(args: Args) -> Result<Outcome> {
         report::warn(&format!("{name}: {warning}"));
     }
     if args.json {
-        report::print_json(&json!({
-            "input": name,
-            "output": args.output.display().to_string(),
-            "model": codec.config().name,
-            "model_id": codec.id_hex(),
-            "levels": done.levels,
-            "sample_rate": done.sample_rate,
-            "channels": done.channels,
-            "samples": done.samples,
-            "seconds": done.seconds,
-            "bytes": done.bytes,
-            "kbps": done.kbps,
-            "verified": args.verify,
-            "warnings": done.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        }))?;
+        report::print_json_beside(
+            piped,
+            &json!({
+                "input": name,
+                "output": args.output.display().to_string(),
+                "model": model.config().name,
+                "model_id": model.id_hex(),
+                "levels": done.levels,
+                "sample_rate": done.sample_rate,
+                "channels": done.channels,
+                "samples": done.samples,
+                "seconds": done.seconds,
+                "bytes": done.bytes,
+                "kbps": done.kbps,
+                "verified": args.verify,
+                "warnings": done.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            }),
+        )?;
     } else {
-        report::print(&format!(
-            "{}: {:.2} s in {}, {:.2} kbps, {} of {} levels, {:.1}x real time{}\n",
-            args.output.display(),
-            done.seconds,
-            report::bytes(done.bytes),
-            done.kbps,
-            done.levels,
-            codec.config().levels(),
-            speed(done.seconds),
-            if args.verify { ", verified" } else { "" },
-        ))?;
+        report::print_beside(
+            piped,
+            &format!(
+                "{}: {:.2} s in {}, {:.2} kbps, {} of {} levels, {:.1}x real time{}\n",
+                args.output.display(),
+                done.seconds,
+                report::bytes(done.bytes),
+                done.kbps,
+                done.levels,
+                model.config().levels(),
+                speed(done.seconds),
+                if args.verify { ", verified" } else { "" },
+            ),
+        )?;
     }
     Ok(Outcome::Done)
 }

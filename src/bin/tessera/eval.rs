@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use tessera_codec::audio::{WavFormat, WavSink, open, resample_all};
 use tessera_codec::bitstream::{ContainerReader, ContainerWriter, Item, OutputFile, Overwrite};
-use tessera_codec::codec::Codec;
+use tessera_codec::engine::Model;
 use tessera_codec::files;
 use tessera_codec::metrics::{self, CodebookStats, Meter};
 
@@ -123,11 +123,11 @@ impl Destination<'_> {
 
 pub fn run(args: Args) -> Result<Outcome> {
     let clips = sound::list(&args.ref_dir)?;
-    let codec = args.model.load()?;
-    let most = codec.config().levels();
+    let model = args.model.load()?;
+    let most = model.config().levels();
     let counts: Vec<usize> = match args.levels {
         Some(Levels::All) => (1..=most).collect(),
-        Some(Levels::Some(asked)) => vec![levels::within(asked, codec.config())?],
+        Some(Levels::Some(asked)) => vec![levels::within(asked, model.config())?],
         None => vec![most],
     };
     let destination = args.out.as_deref().map(|folder| Destination {
@@ -145,15 +145,15 @@ pub fn run(args: Args) -> Result<Outcome> {
     }
     let interrupt = Interrupt::listen()?;
     let meter = Meter::new();
-    let mut stats = CodebookStats::new(&codec.config().layout().codebook_sizes);
+    let mut stats = CodebookStats::new(&model.config().layout().codebook_sizes);
     let mut tables: Vec<Vec<Row>> = counts.iter().map(|_| Vec::new()).collect();
     let mut failed = Vec::new();
     let mut progress =
         Progress::new(clips.len() as u64, "[{bar:40}] {pos}/{len}  {msg}  {eta} left");
     for (done, (name, path)) in clips.iter().enumerate() {
         progress.update(done as u64, || format!("{done} of {}: {name}", clips.len()));
-        let result = Tokens::of(&codec, path, &counts, &interrupt).and_then(|tokens| {
-            let rows = tokens.measure(&codec, name, &counts, &meter, destination.as_ref())?;
+        let result = Tokens::of(&model, path, &counts, &interrupt).and_then(|tokens| {
+            let rows = tokens.measure(&model, name, &counts, &meter, destination.as_ref())?;
             tokens.count(&mut stats)?;
             Ok(rows)
         });
@@ -178,9 +178,9 @@ pub fn run(args: Args) -> Result<Outcome> {
         bail!("none of the {} files in {} could be measured", clips.len(), args.ref_dir.display());
     }
     if args.json {
-        report::print_json(&as_json(&codec, &counts, &tables, &stats, &failed))?;
+        report::print_json(&as_json(&model, &counts, &tables, &stats, &failed))?;
     } else {
-        report::print(&as_text(&codec, &counts, &tables, &stats))?;
+        report::print(&as_text(&model, &counts, &tables, &stats))?;
     }
     if !failed.is_empty() {
         bail!("{} of {} files were left out: {}", failed.len(), clips.len(), failed.join(", "));
@@ -196,21 +196,21 @@ struct Tokens {
 }
 
 impl Tokens {
-    fn of(codec: &Codec, path: &Path, counts: &[usize], interrupt: &Interrupt) -> Result<Self> {
+    fn of(model: &Model, path: &Path, counts: &[usize], interrupt: &Interrupt) -> Result<Self> {
         // Read first: it checks the length.
         let clip = Clip::read(path)?;
         let label = path.display().to_string();
         let mut source =
             Interruptible { source: open(path)?, interrupt: interrupt.clone(), path: label };
         let levels = counts.iter().copied().max().unwrap_or(1);
-        let (file, _) = files::encode(codec, &mut source, levels, Vec::new(), &mut |_| {})?;
+        let (file, _) = files::encode(model, &mut source, levels, Vec::new(), &mut |_| {})?;
         Ok(Self { clip, file })
     }
 
     /// The figures with each number of levels.
     fn measure(
         &self,
-        codec: &Codec,
+        model: &Model,
         name: &str,
         counts: &[usize],
         meter: &Meter,
@@ -229,7 +229,7 @@ impl Tokens {
                 Ok(())
             };
             let mut reader = ContainerReader::open(Cursor::new(&file))?;
-            files::decode(codec, &mut reader, &mut sink, &mut |_| {})?;
+            files::decode(model, &mut reader, &mut sink, &mut |_| {})?;
             let decoded = resample_all(&sound::mono(&planar), rate, metrics::SAMPLE_RATE)?;
             let scores = meter.compare(&reference, &decoded)?;
             if let Some(destination) = destination {
@@ -309,10 +309,10 @@ fn means(rows: &[Row]) -> Vec<Mean> {
     means
 }
 
-fn as_text(codec: &Codec, counts: &[usize], tables: &[Vec<Row>], stats: &CodebookStats) -> String {
-    let config = codec.config();
+fn as_text(model: &Model, counts: &[usize], tables: &[Vec<Row>], stats: &CodebookStats) -> String {
+    let config = model.config();
     // Writing to a String does not fail.
-    let mut text = format!("model {} ({})\n", config.name, codec.id_hex());
+    let mut text = format!("model {} ({})\n", config.name, model.id_hex());
     for (levels, rows) in counts.iter().zip(tables) {
         let _ = writeln!(text, "\n{levels} of {} levels", config.levels());
         let names: String = COLUMNS.iter().map(|name| format!(" {name:>8}")).collect();
@@ -341,7 +341,7 @@ fn as_text(codec: &Codec, counts: &[usize], tables: &[Vec<Row>], stats: &Codeboo
 }
 
 fn as_json(
-    codec: &Codec,
+    model: &Model,
     counts: &[usize],
     tables: &[Vec<Row>],
     stats: &CodebookStats,
@@ -382,8 +382,8 @@ fn as_json(
         })
         .collect();
     json!({
-        "model": codec.config().name,
-        "model_id": codec.id_hex(),
+        "model": model.config().name,
+        "model_id": model.id_hex(),
         "results": counts.iter().zip(tables).map(table).collect::<Vec<_>>(),
         "codebooks": codebooks,
         "left_out": failed,

@@ -9,8 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use tessera_codec::audio::{self, SampleFormat};
 use tessera_codec::bitstream::{ContainerReader, MAGIC};
-use tessera_codec::codec::{CONFIG_FILE, Codec};
-use tessera_codec::train::checkpoint::{CHECKPOINT, CONFIG};
+use tessera_codec::engine::{CONFIG_FILE, Model};
 
 use super::{Outcome, report};
 
@@ -42,7 +41,7 @@ pub fn run(args: Args) -> Result<Outcome> {
 }
 
 /// By its first bytes; by its name when they are damaged.
-fn is_tsr(path: &Path) -> Result<bool> {
+pub fn is_tsr(path: &Path) -> Result<bool> {
     let named = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("tsr"));
     let fail = || format!("cannot read {}", path.display());
     let mut start = Vec::new();
@@ -185,20 +184,20 @@ fn sound(path: &Path) -> Result<(String, Value)> {
 
 fn model(path: &Path) -> Result<(String, Value)> {
     if !path.join(CONFIG_FILE).exists() {
-        if path.join(CHECKPOINT).exists() || path.join(CONFIG).exists() {
+        if is_run(path) {
             bail!("{} is the folder of a run: make a model of it with export", path.display());
         }
         bail!("{} is a folder without {CONFIG_FILE}: no model", path.display());
     }
-    let codec = Codec::load(path)?;
-    let config = codec.config();
+    let model = Model::load(path)?;
+    let config = model.config();
     let latency = config.latency_samples() as f64 * 1000.0 / f64::from(config.sample_rate);
     let mut text = format!(
         "model      {}\nid         {}\nsize       {} parameters\nrate       {} Hz, {} samples a \
          frame\nlatency    {latency:.0} ms\n",
         config.name,
-        codec.id_hex(),
-        codec.parameters(),
+        model.id_hex(),
+        model.parameters(),
         config.sample_rate,
         config.hop
     );
@@ -217,11 +216,23 @@ fn model(path: &Path) -> Result<(String, Value)> {
         "kind": "model",
         "folder": path.display().to_string(),
         "name": config.name,
-        "model_id": codec.id_hex(),
-        "parameters": codec.parameters(),
+        "model_id": model.id_hex(),
+        "parameters": model.parameters(),
         "latency_ms": latency,
         "levels": levels,
         "config": config,
     });
     Ok((text, json))
+}
+
+/// Whether a folder is that of a training run.
+fn is_run(path: &Path) -> bool {
+    #[cfg(feature = "train")]
+    let names = {
+        use tessera_codec::train::checkpoint::{CHECKPOINT, CONFIG};
+        [CHECKPOINT, CONFIG]
+    };
+    #[cfg(not(feature = "train"))]
+    let names: [&str; 0] = [];
+    names.iter().any(|name| path.join(name).exists())
 }

@@ -1,18 +1,29 @@
 //! The command-line tool.
 
 mod decode;
+#[cfg(feature = "live")]
+mod device;
+#[cfg(feature = "live")]
+mod devices;
 mod encode;
 mod eval;
+#[cfg(feature = "train")]
 mod export;
 mod info;
 mod interrupt;
 mod levels;
+#[cfg(feature = "live")]
+mod live;
 mod model;
+mod pipe;
+#[cfg(feature = "live")]
+mod play;
 mod plot;
 mod progress;
 mod repair;
 mod report;
 mod sound;
+#[cfg(feature = "train")]
 mod train;
 mod verify;
 
@@ -28,7 +39,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// A small neural audio codec: trains on your sounds, turns audio into tokens and back.
 ///
 /// Exit codes: 0 all is well, 1 an error, 2 a mistake in the command line, 3 done, but the file is
-/// damaged: decode made part of the audio up, repair marked it as lost, verify found it.
+/// damaged: decode made part of the audio up, repair marked it as lost, verify found it; 141 the reader of
+/// a pipe went away.
 #[derive(Parser)]
 #[command(name = "tessera", version)]
 struct Cli {
@@ -38,7 +50,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    #[cfg(feature = "train")]
     Train(train::Args),
+    #[cfg(feature = "train")]
     Export(export::Args),
     Encode(encode::Args),
     Decode(decode::Args),
@@ -47,6 +61,12 @@ enum Command {
     Repair(repair::Args),
     Eval(eval::Args),
     Plot(plot::Args),
+    #[cfg(feature = "live")]
+    Devices(devices::Args),
+    #[cfg(feature = "live")]
+    Play(play::Args),
+    #[cfg(feature = "live")]
+    Live(live::Args),
 }
 
 /// How a command ended that did not fail.
@@ -60,7 +80,9 @@ enum Outcome {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        #[cfg(feature = "train")]
         Command::Train(args) => train::run(args),
+        #[cfg(feature = "train")]
         Command::Export(args) => export::run(args),
         Command::Encode(args) => encode::run(args),
         Command::Decode(args) => decode::run(args),
@@ -69,10 +91,17 @@ fn main() -> ExitCode {
         Command::Repair(args) => repair::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Plot(args) => plot::run(args),
+        #[cfg(feature = "live")]
+        Command::Devices(args) => devices::run(args),
+        #[cfg(feature = "live")]
+        Command::Play(args) => play::run(args),
+        #[cfg(feature = "live")]
+        Command::Live(args) => live::run(args),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Damaged) => ExitCode::from(3),
+        Err(error) if pipe::reader_is_gone(&error) => ExitCode::from(pipe::EXIT_CODE),
         Err(error) => {
             report::note(&format!("error: {error:#}"));
             ExitCode::from(1)

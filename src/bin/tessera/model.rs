@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use tessera_codec::codec::Codec;
+use tessera_codec::engine::Model;
 
 /// The option that commands which code have in common.
 #[derive(clap::Args)]
@@ -15,10 +15,10 @@ pub struct ModelArgs {
 
 impl ModelArgs {
     /// Loads the model.
-    pub fn load(&self) -> Result<Codec> {
+    pub fn load(&self) -> Result<Model> {
         Ok(match &self.model {
-            Some(folder) => Codec::load(folder)?,
-            None => Codec::shipped()?,
+            Some(folder) => Model::load(folder)?,
+            None => Model::shipped()?,
         })
     }
 }

@@ -75,3 +75,44 @@ impl Drop for Progress {
         }
     }
 }
+
+/// A line that is written again and again on a terminal, and now and then elsewhere.
+#[cfg(feature = "live")]
+pub struct StatusLine {
+    terminal: bool,
+    last: Option<Instant>,
+}
+
+#[cfg(feature = "live")]
+impl StatusLine {
+    /// Time between two on a terminal.
+    const OFTEN: Duration = Duration::from_millis(250);
+
+    /// Nothing is written yet.
+    pub fn new() -> Self {
+        Self { terminal: std::io::stderr().is_terminal(), last: None }
+    }
+
+    /// Shows what there is to say, if the last time is long enough ago.
+    pub fn update(&mut self, text: impl FnOnce() -> String) {
+        let every = if self.terminal { Self::OFTEN } else { LINE_EVERY };
+        if self.last.get_or_insert_with(Instant::now).elapsed() < every {
+            return;
+        }
+        self.last = Some(Instant::now());
+        match self.terminal {
+            // Back to the start of the line, and clear it.
+            true => report::rewrite(&text()),
+            false => report::note(&text()),
+        }
+    }
+}
+
+#[cfg(feature = "live")]
+impl Drop for StatusLine {
+    fn drop(&mut self) {
+        if self.terminal {
+            report::rewrite("");
+        }
+    }
+}

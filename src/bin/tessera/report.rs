@@ -18,13 +18,34 @@ pub fn print(text: &str) -> Result<()> {
 
 /// Prints a result for machines.
 pub fn print_json(value: &impl Serialize) -> Result<()> {
+    print_json_beside(false, value)
+}
+
+/// Prints a result to stderr where stdout carries audio or tokens.
+pub fn print_beside(stdout_taken: bool, text: &str) -> Result<()> {
+    match stdout_taken {
+        true => note(text.trim_end()),
+        false => print(text)?,
+    }
+    Ok(())
+}
+
+/// [`print_beside`], for machines.
+pub fn print_json_beside(stdout_taken: bool, value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value).context("cannot make JSON of the result")?;
-    print(&(text + "\n"))
+    print_beside(stdout_taken, &(text + "\n"))
 }
 
 /// Prints a line to stderr. Where that is impossible there is nobody to tell.
 pub fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Replaces the line of a terminal that the cursor is in.
+#[cfg(feature = "live")]
+pub fn rewrite(text: &str) {
+    let mut stderr = io::stderr().lock();
+    let _ = write!(stderr, "\r\x1b[K{text}").and_then(|()| stderr.flush());
 }
 
 /// Warns of something.

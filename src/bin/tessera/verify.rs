@@ -30,8 +30,8 @@ pub fn run(args: Args) -> Result<Outcome> {
     let fail = || format!("cannot verify {name}");
     let mut reader = ContainerReader::open_path(&args.input).with_context(fail)?;
     let found = reader.summary().with_context(fail)?;
-    let codec = args.model.load()?;
-    files::check(&codec, reader.header()).with_context(fail)?;
+    let model = args.model.load()?;
+    files::check(&model, reader.header()).with_context(fail)?;
     for damage in &found.damages {
         report::warn(&format!("{name}: {damage}"));
     }
@@ -45,7 +45,7 @@ pub fn run(args: Args) -> Result<Outcome> {
         report::print_json(&json!({
             "file": name,
             "whole": whole,
-            "model": codec.config().name,
+            "model": model.config().name,
             "model_id": found.model_id,
             "samples": found.samples,
             "seconds": found.seconds,

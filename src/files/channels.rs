@@ -1,0 +1,184 @@
+//! The channels of a file, each with a stream of its own, on as many threads as there are cores.
+//!
+//! The engine gives the same bits however its input is cut and on whatever thread it runs, so the number
+//! of threads is a matter of speed alone.
+
+use std::num::NonZero;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use crate::engine::{EngineError, Model, StreamDecoder, StreamEncoder};
+use crate::tokens::Tokens;
+
+/// Steps computed at once: the weights are read once for all of them, and memory stays small.
+const BATCH: usize = 32;
+
+/// Threads to code on: the cores that this process may use.
+pub fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// Encoders of all channels.
+pub struct Encoders {
+    model: Model,
+    streams: Vec<StreamEncoder>,
+    levels: usize,
+    threads: usize,
+}
+
+/// Decoders of all channels.
+pub struct Decoders {
+    model: Model,
+    streams: Vec<StreamDecoder>,
+    threads: usize,
+}
+
+impl Encoders {
+    /// Streams at their beginning; `levels` is one of the model's.
+    pub fn new(model: &Model, channels: usize, levels: usize, threads: usize) -> Self {
+        let streams = vec![StreamEncoder::with_batch(model, BATCH); channels];
+        Self { model: model.clone(), streams, levels, threads }
+    }
+
+    /// Takes samples, a vector for each channel, and gives the codes of all steps that are complete, while
+    /// `meanwhile` runs on this thread.
+    pub fn code<R>(
+        &mut self,
+        samples: &[Vec<f32>],
+        meanwhile: impl FnOnce() -> R,
+    ) -> (Result<Vec<Tokens>, EngineError>, R) {
+        let (model, levels) = (&self.model, self.levels);
+        let code = |stream: &mut StreamEncoder, samples: &Vec<f32>| {
+            let mut tokens = Tokens::new(levels);
+            let mut codes = vec![0; BATCH * model.codes_per_step(levels)];
+            let mut rest = samples.as_slice();
+            loop {
+                let done = stream.process_into(rest, levels, &mut codes)?;
+                tokens.extend_steps(&codes[..done.produced], model.layout());
+                rest = &rest[done.consumed..];
+                if rest.is_empty() && done.produced == 0 {
+                    return Ok(tokens);
+                }
+            }
+        };
+        on_threads(self.threads, &mut self.streams, samples, code, meanwhile)
+    }
+}
+
+impl Decoders {
+    /// Streams at their beginning.
+    pub fn new(model: &Model, channels: usize, threads: usize) -> Self {
+        let streams = vec![StreamDecoder::with_batch(model, BATCH); channels];
+        Self { model: model.clone(), streams, threads }
+    }
+
+    /// Takes the tokens of some steps, one `Tokens` for each channel, and gives as many steps of samples,
+    /// while `meanwhile` runs on this thread. The sound lags behind them, see
+    /// [`StreamDecoder::latency_samples`].
+    pub fn decode<R>(
+        &mut self,
+        tokens: &[Tokens],
+        meanwhile: impl FnOnce() -> R,
+    ) -> (Result<Vec<Vec<f32>>, EngineError>, R) {
+        let model = &self.model;
+        let decode = |stream: &mut StreamDecoder, tokens: &Tokens| {
+            let levels = tokens.levels.len();
+            let mut codes = Vec::new();
+            tokens.append_steps_to(&mut codes, model.layout());
+            let steps = codes.len() / model.codes_per_step(levels).max(1);
+            let mut samples = vec![0.0; steps * model.chunk_samples()];
+            if steps > 0 {
+                // There is room for all.
+                stream.process_into(&codes, levels, &mut samples)?;
+            }
+            Ok(samples)
+        };
+        on_threads(self.threads, &mut self.streams, tokens, decode, meanwhile)
+    }
+
+    /// Passes over `steps` steps without computing them: what comes next begins anew, in its place in the
+    /// stream.
+    pub fn skip(&mut self, steps: u64) {
+        for stream in &mut self.streams {
+            stream.reset_at(stream.next_step().wrapping_add(steps));
+        }
+    }
+}
+
+/// Does `work` with each state and its input on up to `threads` threads, and `meanwhile` on this one;
+/// gives the outputs in order, or the first error.
+fn on_threads<S: Send, I: Sync, O: Send, E: Send, R>(
+    threads: usize,
+    states: &mut [S],
+    inputs: &[I],
+    work: impl Fn(&mut S, &I) -> Result<O, E> + Sync,
+    meanwhile: impl FnOnce() -> R,
+) -> (Result<Vec<O>, E>, R) {
+    let mut jobs: Vec<(&mut S, &I, Option<Result<O, E>>)> =
+        states.iter_mut().zip(inputs).map(|(state, input)| (state, input, None)).collect();
+    let workers = if threads > 1 { threads.min(jobs.len()) } else { 0 };
+    let queue = Mutex::new(jobs.iter_mut());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let run = || {
+        while let Some((state, input, output)) = next() {
+            *output = Some(work(state, input));
+        }
+    };
+    let other = thread::scope(|scope| {
+        for _ in 0..workers {
+            // Where the system gives no thread, this one does the work.
+            let _ = thread::Builder::new().spawn_scoped(scope, run);
+        }
+        let other = meanwhile();
+        run();
+        other
+    });
+    (jobs.into_iter().filter_map(|(_, _, output)| output).collect(), other)
+}
+
+#[cfg(all(test, feature = "embedded-model"))]
+mod tests {
+    use super::*;
+
+    fn sound(channels: usize, samples: usize) -> Vec<Vec<f32>> {
+        let sample = |c: usize, n: usize| ((c + 1) as f32 * 0.03 * n as f32).sin() * 0.4;
+        (0..channels).map(|c| (0..samples).map(|n| sample(c, n)).collect()).collect()
+    }
+
+    #[test]
+    fn threads_and_pieces_change_no_bit() {
+        let model = Model::shipped().unwrap();
+        let samples = sound(3, 7 * model.chunk_samples());
+        let coded = |threads, pieces: usize| {
+            let mut encoders = Encoders::new(&model, 3, 4, threads);
+            let mut decoders = Decoders::new(&model, 3, threads);
+            let (mut tokens, mut sound) = (vec![Tokens::new(4); 3], vec![Vec::new(); 3]);
+            for first in (0..samples[0].len()).step_by(pieces) {
+                let last = (first + pieces).min(samples[0].len());
+                let part: Vec<_> = samples.iter().map(|s| s[first..last].to_vec()).collect();
+                let (new, on_this_thread) = encoders.code(&part, || 5);
+                let new = new.unwrap();
+                assert_eq!(on_this_thread, 5);
+                tokens.iter_mut().zip(&new).for_each(|(all, new)| all.extend(new));
+                let decoded = decoders.decode(&new, || ()).0.unwrap();
+                sound.iter_mut().zip(&decoded).for_each(|(all, new)| all.extend_from_slice(new));
+            }
+            assert_eq!(sound[2].len(), samples[2].len());
+            (tokens, sound.concat().into_iter().map(f32::to_bits).collect::<Vec<_>>())
+        };
+        let once = coded(1, samples[0].len());
+        assert_eq!(once.0[0].steps(model.layout()), Some(7));
+        for (threads, pieces) in [(2, samples[0].len()), (1, 1000), (4, 5555)] {
+            assert!(coded(threads, pieces) == once, "{threads} threads, {pieces} at a time");
+        }
+    }
+
+    #[test]
+    fn an_error_of_one_channel_is_that_of_all() {
+        let model = Model::shipped().unwrap();
+        let good = Tokens { levels: vec![vec![1]] };
+        let bad = Tokens { levels: vec![vec![u16::MAX]] };
+        let result = Decoders::new(&model, 2, 2).decode(&[good, bad], || ()).0;
+        assert!(matches!(result, Err(EngineError::Code { code: u16::MAX, .. })));
+    }
+}

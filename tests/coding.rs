@@ -1,0 +1,215 @@
+//! Whole files through the engine: lengths, damage, and what does not matter to the bytes.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::io::Cursor;
+
+use safetensors::Dtype;
+use tessera_codec::audio::{AudioError, AudioInfo, AudioSource, AudioWarning, SampleFormat};
+use tessera_codec::bitstream::{CHUNK_OVERHEAD, ContainerReader, DamageReason, Header, Item};
+use tessera_codec::config::{CodecConfig, VqConfig};
+use tessera_codec::engine::{Model, StreamDecoder};
+use tessera_codec::files::{DecodeReport, FilesError, decode, encode};
+
+/// A signal as a source.
+struct Signal {
+    info: AudioInfo,
+    planar: Vec<Vec<f32>>,
+    at: usize,
+    /// The most it gives at once.
+    most: usize,
+}
+
+impl Signal {
+    fn tone(rate: u32, channels: u16, frames: usize) -> Self {
+        let planar = (0..channels)
+            .map(|c| {
+                (0..frames).map(|n| (0.05 * f32::from(c + 1) * n as f32).sin() * 0.3).collect()
+            })
+            .collect();
+        let info = AudioInfo {
+            sample_rate: rate,
+            channels,
+            frames: None,
+            format: SampleFormat::Float(32),
+        };
+        Self { info, planar, at: 0, most: usize::MAX }
+    }
+}
+
+impl AudioSource for Signal {
+    fn info(&self) -> &AudioInfo {
+        &self.info
+    }
+
+    fn read(&mut self, planar: &mut Vec<Vec<f32>>, max: usize) -> Result<usize, AudioError> {
+        let end = (self.at + max.min(self.most)).min(self.planar[0].len());
+        *planar = self.planar.iter().map(|p| p[self.at..end].to_vec()).collect();
+        let frames = end - self.at;
+        self.at = end;
+        Ok(frames)
+    }
+
+    fn warnings(&self) -> Vec<AudioWarning> {
+        Vec::new()
+    }
+}
+
+fn model() -> Model {
+    let config = CodecConfig {
+        dim: 8,
+        encoder_blocks: 1,
+        decoder_blocks: 1,
+        vq: VqConfig { codebook_size: 32, ..VqConfig::default() },
+        ..CodecConfig::default()
+    };
+    support::model(&config, 5, Dtype::F16)
+}
+
+fn decoded(model: &Model, bytes: &[u8]) -> (Vec<Vec<f32>>, DecodeReport) {
+    let mut reader = ContainerReader::open(Cursor::new(bytes)).unwrap();
+    let mut out = vec![Vec::new(); reader.header().channels.into()];
+    let mut sink = |block: &[Vec<f32>]| {
+        for (out, block) in out.iter_mut().zip(block) {
+            out.extend_from_slice(block);
+        }
+        Ok(())
+    };
+    let report = decode(model, &mut reader, &mut sink, &mut |_| {}).unwrap();
+    (out, report)
+}
+
+#[test]
+fn lengths_are_exact_at_any_rate() {
+    let model = model();
+    for (rate, channels, frames) in
+        [(48_000, 1, 1), (44_100, 2, 30_011), (8_000, 3, 9_999), (96_000, 1, 77), (1, 1, 3)]
+    {
+        let mut source = Signal::tone(rate, channels, frames);
+        let (bytes, report) = encode(&model, &mut source, 4, Vec::new(), &mut |_| {}).unwrap();
+        assert_eq!((report.samples, report.bytes), (frames as u64, bytes.len() as u64));
+        let (out, report) = decoded(&model, &bytes);
+        assert_eq!(out.len(), usize::from(channels));
+        assert!(out.iter().all(|c| c.len() == frames), "{rate} Hz");
+        assert!(report.damages.is_empty());
+        assert!(out.iter().flatten().all(|v| v.is_finite()));
+    }
+}
+
+#[test]
+fn nothing_in_gives_nothing_out() {
+    let model = model();
+    let mut source = Signal::tone(44_100, 2, 0);
+    let (bytes, report) = encode(&model, &mut source, 1, Vec::new(), &mut |_| {}).unwrap();
+    assert_eq!((report.samples, report.kbps), (0, 0.0));
+    assert_eq!(decoded(&model, &bytes).1.samples, 0);
+}
+
+#[test]
+fn a_lost_chunk_is_reported_faded_and_keeps_the_time() {
+    let model = model();
+    let mut source = Signal::tone(48_000, 2, 5 * 48_000);
+    let (bytes, _) = encode(&model, &mut source, 4, Vec::new(), &mut |_| {}).unwrap();
+    let (whole, _) = decoded(&model, &bytes);
+    let mut damaged = bytes.clone();
+    let middle = bytes.len() / 2;
+    damaged[middle] ^= 0x10;
+    let (out, report) = decoded(&model, &damaged);
+    assert_eq!(report.damages.len(), 1);
+    assert_eq!(report.damages[0].reason, DamageReason::Checksum);
+    assert!((report.concealed_seconds - 1.0).abs() < 1e-9);
+    assert_eq!(out[0].len(), whole[0].len());
+    let lost = report.damages[0].first as usize * 48_000;
+    // Unchanged before, silent in the middle of the gap, the same again well after it.
+    assert_eq!(out[0][..lost - 1440], whole[0][..lost - 1440]);
+    let quiet = lost + 20_000..lost + 45_000;
+    assert!(out.iter().all(|c| c[quiet.clone()].iter().all(|v| *v == 0.0)));
+    let after = lost + 48_000 + 20_000;
+    for (a, b) in out[1][after..].iter().zip(&whole[1][after..]) {
+        assert!((a - b).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn another_models_file_is_refused() {
+    let model = model();
+    let mut source = Signal::tone(48_000, 1, 1000);
+    let (mut bytes, _) = encode(&model, &mut source, 4, Vec::new(), &mut |_| {}).unwrap();
+    let mut reader = ContainerReader::open(Cursor::new(&bytes)).unwrap();
+    let header = Header { model_id: [7; 16], ..reader.header().clone() };
+    let length = reader.header().to_bytes().unwrap().len();
+    assert!(reader.next_item().unwrap().is_some());
+    bytes.splice(..length, header.to_bytes().unwrap());
+    let mut reader = ContainerReader::open(Cursor::new(&bytes)).unwrap();
+    let result = decode(&model, &mut reader, &mut |_| Ok(()), &mut |_| {});
+    assert!(matches!(result, Err(FilesError::WrongModel { .. })));
+}
+
+#[test]
+fn levels_beyond_the_models_are_refused() {
+    let model = model();
+    for asked in [0, 5] {
+        let mut source = Signal::tone(48_000, 1, 10);
+        let result = encode(&model, &mut source, asked, Vec::new(), &mut |_| {});
+        assert!(matches!(result, Err(FilesError::Levels { .. })));
+    }
+}
+
+#[test]
+fn the_bytes_do_not_depend_on_how_the_source_is_read() {
+    let model = model();
+    for rate in [48_000, 44_100] {
+        let coded = |most| {
+            let mut source = Signal { most, ..Signal::tone(rate, 3, 200_001) };
+            encode(&model, &mut source, 3, Vec::new(), &mut |_| {}).unwrap().0
+        };
+        let whole = coded(usize::MAX);
+        for most in [1000, 77_777] {
+            assert!(coded(most) == whole, "{rate} Hz, {most} at a time");
+        }
+    }
+}
+
+/// A gap of a minute is silence, and the sound after it that of a stream that begins there.
+#[test]
+fn after_a_long_gap_the_stream_begins_anew() {
+    let model = model();
+    let seconds = 70;
+    let mut source = Signal::tone(48_000, 1, seconds * 48_000);
+    let (bytes, _) = encode(&model, &mut source, 4, Vec::new(), &mut |_| {}).unwrap();
+    let mut reader = ContainerReader::open(Cursor::new(&bytes)).unwrap();
+    let header = reader.header().clone();
+    let (mut chunks, mut last) = (Vec::new(), 0);
+    while let Some(Item::Chunk(chunk)) = reader.next_item().unwrap() {
+        last = chunk.channels[0].levels[0].len();
+        chunks.push(chunk.channels[0].clone());
+    }
+    assert!(chunks.len() > 65 && last > 0);
+    // Chunks 3 to 62 are cut out; all but the last have the same size.
+    let header_bytes = header.to_bytes().unwrap().len();
+    let bits = header.layout.bits_per_step(4) * usize::from(header.steps_per_chunk);
+    let full = bits.div_ceil(8) + CHUNK_OVERHEAD;
+    let at = |chunk: usize| header_bytes + chunk * full;
+    assert_eq!(bytes[at(3)..at(3) + 2], bytes[at(0)..at(0) + 2], "chunks have another size");
+    let cut = [&bytes[..at(3)], &bytes[at(63)..]].concat();
+
+    let (out, report) = decoded(&model, &cut);
+    assert_eq!((report.damages.len(), report.damages[0].first), (1, 3));
+    assert!((report.concealed_seconds - 60.0).abs() < 1e-9);
+    assert_eq!(out[0].len(), seconds * 48_000);
+    let lag = header.pre_skip as usize;
+    let (gap, end) = (3 * 48_000 - lag, 63 * 48_000 - lag);
+    assert!(out[0][gap..gap + 4_800].iter().any(|v| *v != 0.0));
+    assert!(out[0][gap + 9_601..end].iter().all(|v| *v == 0.0));
+
+    let mut decoder = StreamDecoder::new(&model);
+    decoder.reset_at(63 * u64::from(header.steps_per_chunk));
+    let mut codes = Vec::new();
+    chunks[63].append_steps_to(&mut codes, model.layout());
+    let mut sound = vec![0.0; 48_000];
+    assert_eq!(decoder.process_into(&codes, 4, &mut sound).unwrap().produced, 48_000);
+    let faded = 960;
+    assert!(out[0][end + faded..end + 48_000] == sound[faded..]);
+    assert!(sound[faded..].iter().any(|v| v.abs() > 1e-4));
+}
