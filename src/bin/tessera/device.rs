@@ -207,9 +207,13 @@ impl Device {
             }
         };
         let shown = name.map_or_else(|| format!("the default {direction} device"), str::to_string);
-        let (config, format) = usable(&device, direction, wanted).with_context(|| match name {
-            Some(_) => format!("cannot use {shown} as {direction}; {HINT}"),
-            None => format!("no sound card: {shown} cannot be used; {HINT}"),
+        let (config, format) = usable(&device, direction, wanted).map_err(|error| {
+            // A default device there always is by name; with no card behind it, it cannot be opened.
+            let said = match name.is_none() && error.is::<cpal::Error>() {
+                true => format!("no sound card: {shown} cannot be used; {HINT}"),
+                false => format!("cannot use {shown} as {direction}; {HINT}"),
+            };
+            error.context(said)
         })?;
         Ok(Self { device, direction, name: shown, config, format })
     }
