@@ -97,8 +97,11 @@ impl Decoders {
     }
 
     /// Passes over `steps` steps without computing them: what comes next begins anew, in its place in the
-    /// stream.
+    /// stream. No steps are no break.
     pub fn skip(&mut self, steps: u64) {
+        if steps == 0 {
+            return;
+        }
         for stream in &mut self.streams {
             stream.reset_at(stream.next_step().wrapping_add(steps));
         }
