@@ -117,7 +117,7 @@ fn on_threads<S: Send, I: Sync, O: Send, E: Send, R>(
     work: impl Fn(&mut S, &I) -> Result<O, E> + Sync,
     meanwhile: impl FnOnce() -> R,
 ) -> (Result<Vec<O>, E>, R) {
-    let mut jobs: Vec<(&mut S, &I, Option<Result<O, E>>)> =
+    let mut jobs: Vec<_> =
         states.iter_mut().zip(inputs).map(|(state, input)| (state, input, None)).collect();
     let workers = if threads > 1 { threads.min(jobs.len()) } else { 0 };
     let queue = Mutex::new(jobs.iter_mut());
