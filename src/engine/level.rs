@@ -93,6 +93,11 @@ impl Level {
         kernels.product(&self.up, 0..self.up.panels(), x, part);
     }
 
+    /// The vector of a code; `None` beyond the codebook.
+    pub fn code(&self, code: u16) -> Option<&[f32]> {
+        self.codes.chunks_exact(self.scores.inputs()).nth(usize::from(code))
+    }
+
     /// Cost of pooling, of searching, and of unpooling `rows` rows, in multiply-adds.
     pub fn costs(&self, rows: usize) -> [u64; 3] {
         let count = rows / self.stride;

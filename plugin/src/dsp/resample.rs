@@ -50,7 +50,8 @@ impl Ratio {
         self.num as f64 / self.den as f64
     }
 
-    fn inverse(self) -> Self {
+    /// The other way round.
+    pub fn inverse(self) -> Self {
         Self { num: self.den, den: self.num }
     }
 
