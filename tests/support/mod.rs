@@ -16,7 +16,7 @@ impl Random {
         Self(seed.wrapping_mul(2_654_435_761) | 1)
     }
 
-    pub fn next(&mut self) -> f32 {
+    pub fn draw(&mut self) -> f32 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 17;
         self.0 ^= self.0 << 5;
@@ -27,7 +27,7 @@ impl Random {
 /// Noise under a slow envelope.
 pub fn noise(seed: u32, samples: usize) -> Vec<f32> {
     let mut random = Random::new(seed);
-    (0..samples).map(|n| 0.5 * (n as f32 * 1e-3).sin().abs() * random.next()).collect()
+    (0..samples).map(|n| 0.5 * (n as f32 * 1e-3).sin().abs() * random.draw()).collect()
 }
 
 /// A small network whose sizes are no multiples of anything.
@@ -83,7 +83,7 @@ pub fn weights(config: &CodecConfig, seed: u32, dtype: Dtype) -> Vec<u8> {
             let bytes = (0..shape.iter().product::<usize>())
                 .flat_map(|_| {
                     // A whole number of 256ths up to 255, which every type holds exactly.
-                    let whole = (random.next() * scale).clamp(-255.0, 255.0) as i32;
+                    let whole = (random.draw() * scale).clamp(-255.0, 255.0) as i32;
                     let single = (whole as f32 / 256.0).to_bits();
                     match dtype {
                         Dtype::F32 => single.to_le_bytes().to_vec(),
@@ -91,7 +91,7 @@ pub fn weights(config: &CodecConfig, seed: u32, dtype: Dtype) -> Vec<u8> {
                         _ if whole == 0 => vec![0, 0],
                         _ => {
                             // The exponent's bias is 15 in place of 127, the mantissa 10 bits of 23.
-                            let half = (single >> 13 & 0x7fff) - (112 << 10);
+                            let half = (single >> 13 & 0x3_ffff) - (112 << 10);
                             ((half | single >> 16 & 0x8000) as u16).to_le_bytes().to_vec()
                         }
                     }
