@@ -2,6 +2,9 @@
 //! back.
 //!
 //! samples → frames (100 Hz) → encoder → levels of tokens (25, 50, 100 Hz) → decoder → samples
+//!
+//! [`engine`] does that for live sound, with the same bits on every CPU; with the feature `train` the same
+//! network runs in candle and can be trained.
 
 pub mod audio;
 pub mod bitstream;

@@ -2,9 +2,12 @@
 #![cfg(feature = "train")]
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
+use support::noise;
 use tessera_codec::audio;
 use tessera_codec::codec::{Codec, save_model};
 use tessera_codec::config::{CodecConfig, VqConfig};
@@ -20,20 +23,6 @@ fn random_model(folder: &Path, seed: u64, config: &CodecConfig) -> (Codec, Model
     let network = Network::random(config, seed, &Device::Cpu).unwrap();
     save_model(folder, config, &network.params.snapshot().unwrap()).unwrap();
     (Codec::load(folder).unwrap(), Model::load(folder).unwrap())
-}
-
-/// Noise under a slow envelope.
-fn noise(seed: u32, samples: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2_654_435_761).max(1);
-    (0..samples)
-        .map(|n| {
-            state ^= state << 13;
-            state ^= state >> 17;
-            state ^= state << 5;
-            let loudness = (n as f32 * 1e-3).sin().abs();
-            0.5 * loudness * (state as f32 / u32::MAX as f32 * 2.0 - 1.0)
-        })
-        .collect()
 }
 
 /// Codes of the candle model as the engine orders them.

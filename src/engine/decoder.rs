@@ -24,8 +24,10 @@ pub(super) enum DecodeTask {
     Narrow(usize, Range<usize>),
     Normalize,
     Head(Range<usize>),
-    /// One of the step's frames, by its place.
-    Frame(usize),
+    /// The spectrum of one of the step's frames, by its place.
+    Spectrum(usize),
+    /// And what becomes of it.
+    Transform(usize),
 }
 
 /// The work of a step of `rows` frames: whole, and in units.
@@ -63,16 +65,21 @@ pub(super) fn decode_schedule(
             let cost = product_cost(head, panels.len(), rows);
             tasks.push((DecodeTask::Head(panels), cost));
         }
-        let frame = (config.synthesis_window as u64) * FRAME_COST;
-        tasks.extend((0..rows).map(|place| (DecodeTask::Frame(place), frame)));
+        for place in 0..rows {
+            let window = config.synthesis_window as u64;
+            tasks.push((DecodeTask::Spectrum(place), window * SPECTRUM_COST));
+            tasks.push((DecodeTask::Transform(place), window * TRANSFORM_COST));
+        }
         tasks
     };
     Schedule::whole_and_in_units(tasks)
 }
 
-/// Cost of a sample of a frame's inverse STFT in multiply-adds of a matrix product, as measured for
-/// windows of 1920: the FFT is scalar code.
-const FRAME_COST: u64 = 100;
+/// Cost of a sample of a frame's spectrum in multiply-adds of a matrix product, as measured for windows of
+/// 1920.
+const SPECTRUM_COST: u64 = 75;
+/// The same for its inverse FFT, which is scalar code, and overlap-add.
+const TRANSFORM_COST: u64 = 135;
 
 /// Turns one channel of codes into samples.
 ///
@@ -429,18 +436,28 @@ impl State {
                 let x = Rows { values: &self.out, stride: dim, count: rows };
                 kernels.product(&weights.head, panels.clone(), x, &mut self.head);
             }
-            DecodeTask::Frame(place) => {
+            // Several steps at once are never computed in units: then all is done in the second task.
+            DecodeTask::Spectrum(place) if work.steps == 1 => {
+                self.spectrum(weights, kernels, *place);
+            }
+            DecodeTask::Spectrum(_) => {}
+            DecodeTask::Transform(place) => {
                 // One frame at a time, in their order: each adds to what those before it left.
                 for frame in place * work.steps..(place + 1) * work.steps {
-                    weights.synthesis.frame(
-                        kernels,
-                        self.frame.wrapping_add(frame as u64),
-                        &self.head[frame * weights.head.outputs()..][..weights.head.outputs()],
-                        &mut self.synthesis,
-                        &mut self.samples[frame * config.hop..][..config.hop],
-                    );
+                    if work.steps > 1 {
+                        self.spectrum(weights, kernels, frame);
+                    }
+                    let samples = &mut self.samples[frame * config.hop..][..config.hop];
+                    weights.synthesis.transform(&mut self.synthesis, samples);
                 }
             }
         }
+    }
+
+    fn spectrum(&mut self, weights: &Weights, kernels: Kernels, frame: usize) {
+        let number = self.frame.wrapping_add(frame as u64);
+        let width = weights.head.outputs();
+        let head = &self.head[frame * width..][..width];
+        weights.synthesis.spectrum(kernels, number, head, &mut self.synthesis);
     }
 }

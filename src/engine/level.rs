@@ -98,11 +98,13 @@ impl Level {
         self.codes.chunks_exact(self.scores.inputs()).nth(usize::from(code))
     }
 
-    /// Cost of pooling, of searching, and of unpooling `rows` rows, in multiply-adds.
+    /// Cost of pooling, of searching, and of unpooling `rows` rows, in multiply-adds of a large matrix
+    /// product: these are too small to be as fast. Pooling, with its few outputs, waits for one
+    /// multiply-add after the other; the others have chains so short that reading and writing count.
     pub fn costs(&self, rows: usize) -> [u64; 3] {
         let count = rows / self.stride;
         let of = |m: &Matrix| super::schedule::product_cost(m, m.panels(), count);
-        [of(&self.down), of(&self.scores), of(&self.up)]
+        [4 * of(&self.down), 3 * of(&self.scores), 3 * of(&self.up)]
     }
 
     /// Bytes of memory.

@@ -73,17 +73,10 @@ impl Synthesis {
         part(0, bins).chain(part(1, self.learned)).chain(part(2, self.learned)).collect()
     }
 
-    /// Frame number `frame` of the stream from its outputs of the head; gives the `hop` samples that are
-    /// complete with it.
-    pub fn frame(
-        &self,
-        kernels: Kernels,
-        frame: u64,
-        head: &[f32],
-        state: &mut SynthesisState,
-        out: &mut [f32],
-    ) {
-        let SynthesisState { overlap, re, im, buffer, scratch } = state;
+    /// The spectrum of frame number `frame` of the stream from its outputs of the head, as
+    /// [`transform`](Self::transform) takes it.
+    pub fn spectrum(&self, kernels: Kernels, frame: u64, head: &[f32], state: &mut SynthesisState) {
+        let SynthesisState { re, im, buffer, .. } = state;
         let half = buffer.len();
         kernels.noise(frame, &self.shares, re, im);
         kernels.spectrum(head, self.learned, &self.shares, re, im);
@@ -97,6 +90,11 @@ impl Synthesis {
                 (odd_re * turn.re - odd_im * turn.im, odd_re * turn.im + odd_im * turn.re);
             *z = Complex32::new(sum_re - odd_im, sum_im + odd_re);
         }
+    }
+
+    /// The samples of the spectrum, added to the overlap; gives the `hop` samples that are complete now.
+    pub fn transform(&self, state: &mut SynthesisState, out: &mut [f32]) {
+        let SynthesisState { overlap, buffer, scratch, .. } = state;
         self.inverse.process_with_scratch(buffer, scratch);
         let pairs = overlap.chunks_exact_mut(2).zip(self.shape.chunks_exact(2));
         for ((y, w), z) in pairs.zip(buffer.iter()) {

@@ -85,12 +85,12 @@ impl Kernels {
             #[target_feature(enable = "avx2,fma,f16c")]
             fn avx2(matrix: &Matrix, panels: Range<usize>, x: Rows, out: &mut [f32]) {
                 // SAFETY: this function has the features that `Avx2` needs.
-                unsafe { product::product::<lanes::Avx2>(matrix, panels, x, out) }
+                unsafe { product::product::<lanes::Avx2, 1>(matrix, panels, x, out) }
             }
             #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx2,fma,f16c")]
             fn avx512(matrix: &Matrix, panels: Range<usize>, x: Rows, out: &mut [f32]) {
                 // SAFETY: this function has the features that `Avx512` needs.
-                unsafe { product::product::<lanes::Avx512>(matrix, panels, x, out) }
+                unsafe { product::product::<lanes::Avx512, 4>(matrix, panels, x, out) }
             }
             match self.set {
                 // SAFETY: `Kernels::new` found these features on this CPU.
@@ -101,7 +101,7 @@ impl Kernels {
             }
         }
         // SAFETY: `Plain` needs nothing.
-        unsafe { product::product::<lanes::Plain>(matrix, panels, x, out) }
+        unsafe { product::product::<lanes::Plain, 1>(matrix, panels, x, out) }
     }
 }
 

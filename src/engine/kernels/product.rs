@@ -6,11 +6,9 @@ use std::ops::Range;
 use super::lanes::{Lanes, Row, WIDTH};
 use crate::engine::matrix::{Matrix, Weights};
 
-/// Rows of the input taken together: with [`PANELS`] panels, enough independent chains to hide the
-/// latency of a multiply-add, and each weight is used that often once it is in a register.
+/// Rows of the input taken together: each weight is used that often once it is in a register, and there
+/// are enough independent chains to hide the latency of a multiply-add.
 const ROWS: usize = 4;
-/// Panels taken together where registers allow.
-const PANELS: usize = 4;
 
 /// Rows of numbers in memory: row `r` begins at `r * stride`; rows may overlap.
 #[derive(Clone, Copy)]
@@ -25,23 +23,30 @@ pub struct Rows<'a> {
 
 /// Outputs `panels.start * 16 .. panels.end * 16` (as far as there are that many) of
 /// `x weights + bias` for each row of `x`, into rows of `out` that are `matrix.outputs()` long.
+/// `P` panels are taken together, as many as there are registers for: each input is used that often once
+/// it is in one.
 ///
 /// # Safety
 /// The CPU has the instruction set of `L`.
 #[inline(always)]
-pub unsafe fn product<L: Lanes>(matrix: &Matrix, panels: Range<usize>, x: Rows, out: &mut [f32]) {
+pub unsafe fn product<L: Lanes, const P: usize>(
+    matrix: &Matrix,
+    panels: Range<usize>,
+    x: Rows,
+    out: &mut [f32],
+) {
     match matrix.weights() {
         // SAFETY: the caller's promise.
-        Weights::Half(weights) => unsafe { run::<L, _>(matrix, weights, panels, x, out) },
+        Weights::Half(weights) => unsafe { run::<L, _, P>(matrix, weights, panels, x, out) },
         // SAFETY: the caller's promise.
-        Weights::Single(weights) => unsafe { run::<L, _>(matrix, weights, panels, x, out) },
+        Weights::Single(weights) => unsafe { run::<L, _, P>(matrix, weights, panels, x, out) },
     }
 }
 
 /// # Safety
 /// As [`product`].
 #[inline(always)]
-unsafe fn run<L: Lanes, W: Row>(
+unsafe fn run<L: Lanes, W: Row, const P: usize>(
     matrix: &Matrix,
     weights: &[W],
     panels: Range<usize>,
@@ -57,12 +62,10 @@ unsafe fn run<L: Lanes, W: Row>(
     let out = &mut out[..x.count * outputs];
     let mut panel = panels.start;
     // Panels that are full, several at a time.
-    while panel + PANELS <= panels.end && (panel + PANELS) * WIDTH <= outputs {
+    while panel + P <= panels.end && (panel + P) * WIDTH <= outputs {
         // SAFETY: the caller's promise, and lengths as checked above.
-        unsafe {
-            strip::<L, W, PANELS>(matrix, weights, panel, x, values, out);
-        }
-        panel += PANELS;
+        unsafe { strip::<L, W, P>(matrix, weights, panel, x, values, out) };
+        panel += P;
     }
     while panel < panels.end && (panel + 1) * WIDTH <= outputs {
         // SAFETY: as above.
