@@ -54,7 +54,12 @@ impl Workshop {
     /// A line for `host` with the model that `choice` asks for, to be used at once; waits for the model. If
     /// `present` is one already there is none to make. `None` also if the host's rate is absurd or no model
     /// can be loaded at all.
-    pub fn line_for(&self, host: Host, choice: Choice, present: Option<&Line>) -> Option<Box<Line>> {
+    pub fn line_for(
+        &self,
+        host: Host,
+        choice: Choice,
+        present: Option<&Line>,
+    ) -> Option<Box<Line>> {
         let loaded = self.models.load(choice, None)?;
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.host = Some(host);
@@ -70,8 +75,7 @@ impl Workshop {
     /// Makes a line with the model that `choice` asks for, and puts it on the shelf, unless that model plays
     /// already or cannot be loaded. For a background thread.
     pub fn make(&self, choice: Choice) {
-        let playing =
-            self.inner.lock().unwrap_or_else(PoisonError::into_inner).playing.clone();
+        let playing = self.inner.lock().unwrap_or_else(PoisonError::into_inner).playing.clone();
         let Some(loaded) = self.models.load(choice, playing.clone()) else { return };
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(host) = inner.host else { return };

@@ -3,7 +3,7 @@
 //! The codec runs on the audio thread itself ([`resynthesis`]), free of allocation and spread evenly over
 //! blocks, so that a render is the same offline and live, in blocks of any size. Around it lie rate
 //! conversion ([`line`]) and everything a mixing desk would have ([`processor`]). Models are loaded and
-//! lines are made on other threads ([`exchange`]).
+//! lines are made on other threads ([`mod@exchange`]).
 
 pub mod dsp;
 pub mod editor;
@@ -24,7 +24,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use nice_plug::prelude::*;
-use nice_plug_egui::EguiEditor;
+use nice_plug_egui::{EguiEditor, EguiEditorState};
 
 use crate::exchange::{Host, Shelf, Workshop, exchange};
 use crate::line::BLOCK;
@@ -45,6 +45,7 @@ pub struct Tessera {
     feed: Feed,
     /// For the editor, until there is one.
     watch: Option<Watch>,
+    window: Arc<EguiEditorState>,
     processor: Option<Processor>,
     /// The model last asked for.
     wanted: (Choice, u64),
@@ -56,7 +57,8 @@ impl Default for Tessera {
         let models = Arc::new(Models::default());
         let params = Arc::new(TesseraParams::new(&models));
         let (workshop, shelf) = exchange(models.clone());
-        let (feed, watch) = monitor();
+        let window = editor::window();
+        let (feed, watch) = monitor(window.clone());
         Self {
             wanted: (params.model.value(), models.chosen()),
             params,
@@ -65,6 +67,7 @@ impl Default for Tessera {
             shelf,
             feed,
             watch: Some(watch),
+            window,
             processor: None,
             live: true,
         }
@@ -124,6 +127,7 @@ impl Plugin for Tessera {
             models: self.models.clone(),
             workshop: self.workshop.clone(),
             watch: self.watch.take()?,
+            window: self.window.clone(),
             executor: Box::new(move |task| executor.execute_background(task)),
         })
     }

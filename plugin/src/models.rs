@@ -225,7 +225,10 @@ mod tests {
         models.choose(shipped());
         let loaded = models.load(Choice::Folder, None).unwrap();
         let id = loaded.model.id_hex();
-        assert_eq!(models.status(), Status { name: "tessera-48k".into(), id: id.clone(), problem: None });
+        assert_eq!(
+            models.status(),
+            Status { name: "tessera-48k".into(), id: id.clone(), problem: None }
+        );
         assert_eq!(models.source.read().unwrap().id, id);
         assert_eq!(models.bits_per_second(4), 2750);
         assert_eq!(models.bits_per_second(1), 250);

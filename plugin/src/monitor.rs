@@ -3,10 +3,11 @@
 //! Nothing is sent while the editor is closed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use atomic_float::AtomicF32;
+use nice_plug_egui::EguiEditorState;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::processor::Levels;
@@ -29,8 +30,6 @@ const LOAD_KEPT: f32 = 0.98;
 /// none belongs to another.
 #[derive(Debug, Default)]
 pub struct Meters {
-    /// Whether the editor is there to see.
-    pub open: AtomicBool,
     /// Highest sample since the editor last looked.
     pub input: AtomicF32,
     /// Highest sample since the editor last looked.
@@ -56,6 +55,7 @@ pub struct Meters {
 pub struct Feed {
     /// Numbers for the editor.
     pub meters: Arc<Meters>,
+    window: Arc<EguiEditorState>,
     steps: Producer<Step>,
     sound: Producer<[f32; 2]>,
     /// Ranges of steps that the editor wants to hold.
@@ -78,14 +78,15 @@ pub struct Watch {
     pub holds: Producer<Range>,
 }
 
-/// Both ends.
-pub fn monitor() -> (Feed, Watch) {
+/// Both ends; `window` says whether there is anybody to see it.
+pub fn monitor(window: Arc<EguiEditorState>) -> (Feed, Watch) {
     let meters = Arc::new(Meters::default());
     let (steps_in, steps) = RingBuffer::new(STEPS);
     let (sound_in, sound) = RingBuffer::new(SOUND);
     let (holds, holds_out) = RingBuffer::new(4);
     let feed = Feed {
         meters: meters.clone(),
+        window,
         steps: steps_in,
         sound: sound_in,
         holds: holds_out,
@@ -99,7 +100,7 @@ pub fn monitor() -> (Feed, Watch) {
 impl Feed {
     /// Whether the editor is there to see.
     pub fn is_watched(&self) -> bool {
-        self.meters.open.load(Ordering::Relaxed)
+        self.window.is_open()
     }
 
     /// Shows a sample as it came in and as it goes out; lost if the editor is too slow.

@@ -215,9 +215,10 @@ impl TesseraParams {
             output: [1.0; BLOCK],
             mix: [1.0; BLOCK],
             width: [1.0; BLOCK],
-            ceiling: self.limiter.value().then(|| {
-                gain(finite(self.ceiling.value(), 0.0).clamp(-24.0, 0.0))
-            }),
+            ceiling: self
+                .limiter
+                .value()
+                .then(|| gain(finite(self.ceiling.value(), 0.0).clamp(-24.0, 0.0))),
             bypass: self.bypass.value(),
             settings,
         };

@@ -18,7 +18,11 @@ pub struct Preset {
 
 /// All presets.
 pub const PRESETS: &[Preset] = &[
-    Preset { name: "Transparent", about: "All levels, nothing else: the codec at its best", values: &[] },
+    Preset {
+        name: "Transparent",
+        about: "All levels, nothing else: the codec at its best",
+        values: &[],
+    },
     Preset {
         name: "1 kbps Radio",
         about: "Two levels, 0.75 kbps: voices from very far away",
@@ -125,7 +129,8 @@ mod tests {
             }
         }
         assert_eq!(current(&params), Some(0));
-        let names: std::collections::BTreeSet<_> = PRESETS.iter().map(|preset| preset.name).collect();
+        let names: std::collections::BTreeSet<_> =
+            PRESETS.iter().map(|preset| preset.name).collect();
         assert_eq!(names.len(), PRESETS.len());
     }
 }

@@ -129,10 +129,11 @@ impl Processor {
         let mut levels = Levels { gain: 1.0, ..Levels::default() };
         let mut driven = [[0.0; BLOCK]; CHANNELS];
         for (block, driven) in block.iter_mut().zip(&mut driven).take(self.channels) {
-            for n in 0..frames {
-                block[n] = clean(block[n]);
-                levels.input = levels.input.max(block[n].abs());
-                driven[n] = clean(block[n] * controls.input[n]).clamp(-LOUDEST, LOUDEST);
+            let gains = controls.input.iter().take(frames);
+            for ((sample, driven), gain) in block.iter_mut().zip(driven).zip(gains) {
+                *sample = clean(*sample);
+                levels.input = levels.input.max(sample.abs());
+                *driven = clean(*sample * gain).clamp(-LOUDEST, LOUDEST);
             }
         }
         let mut wet = driven;

@@ -172,15 +172,15 @@ impl Resynthesis {
             return;
         }
         let due = self.units() * self.filled / self.model.chunk_samples();
-        let (encoding, decoding) =
-            self.channels.first().map_or((1, 1), |c| (c.encoder.units(), c.decoder.units()));
-        let encoded = encoding * self.channels.len();
+        let channels = self.channels.len();
+        let encoded = self.channels.iter().map(|channel| channel.encoder.units()).sum();
         while self.done < due {
+            // Channels take turns, so that a unit's weights are still in the cache for the next one.
+            let channel = &mut self.channels[self.done % channels];
             if self.done < encoded {
-                self.channels[self.done / encoding].encoder.advance(1);
+                channel.encoder.advance(1);
             } else {
-                let channel = (self.done - encoded) / decoding;
-                self.channels[channel].decoder.advance(1);
+                channel.decoder.advance(1);
             }
             self.done += 1;
             if self.done == encoded {
@@ -202,8 +202,7 @@ impl Resynthesis {
         let audible = self.peak_at_work > AUDIBLE;
         let sent = self.effects.apply(&mut self.codes, &self.settings.tokens, audible);
         let silence = self.silent as f64 * self.model.chunk_samples() as f64;
-        let keep = silence
-            < SILENCE * f64::from(self.model.config().sample_rate)
+        let keep = silence < SILENCE * f64::from(self.model.config().sample_rate)
             || self.effects.is_frozen();
         self.next_gain = if keep { sent } else { 0.0 };
         let levels = self.settings.levels.clamp(1, self.model.levels());
@@ -216,8 +215,12 @@ impl Resynthesis {
                 self.next_gain = 0.0;
             }
         }
-        let mut step =
-            Step { number, codes: [0; SHOWN_CODES], count: count.min(SHOWN_CODES), lost: sent < 1.0 };
+        let mut step = Step {
+            number,
+            codes: [0; SHOWN_CODES],
+            count: count.min(SHOWN_CODES),
+            lost: sent < 1.0,
+        };
         if let Some(codes) = self.codes.first() {
             step.codes[..step.count].copy_from_slice(&codes[..step.count]);
         }
@@ -377,9 +380,11 @@ mod tests {
         let sound = sound(9600);
         let mut samples = [sound.clone().into_boxed_slice(), sound.into_boxed_slice()];
         stage.process(&mut samples, 9600, &settings(), &mut Nobody);
-        let mut samples = [self::sound(9600).into_boxed_slice(), self::sound(9600).into_boxed_slice()];
+        let mut samples =
+            [self::sound(9600).into_boxed_slice(), self::sound(9600).into_boxed_slice()];
         stage.process(&mut samples, 9600, &frozen, &mut Nobody);
-        let mut silence = [vec![0.0; 192_000].into_boxed_slice(), vec![0.0; 192_000].into_boxed_slice()];
+        let mut silence =
+            [vec![0.0; 192_000].into_boxed_slice(), vec![0.0; 192_000].into_boxed_slice()];
         stage.process(&mut silence, 192_000, &frozen, &mut Nobody);
         for second in silence[0].chunks(48_000) {
             let power: f32 = second.iter().map(|s| s * s).sum::<f32>() / 48_000.0;

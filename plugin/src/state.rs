@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nice_plug::params::internals::ParamPtr;
-use nice_plug::prelude::*;
 use nice_plug::plugin::ParamValue;
+use nice_plug::prelude::*;
 
 use crate::models::Models;
 use crate::params::TesseraParams;

@@ -132,11 +132,11 @@ impl Session {
         // SAFETY: the parameters live as long as the plugin.
         unsafe {
             match param {
-                ParamPtr::FloatParam(p) => drop((**p)._internal_set_normalized_value(normalized)),
-                ParamPtr::IntParam(p) => drop((**p)._internal_set_normalized_value(normalized)),
-                ParamPtr::BoolParam(p) => drop((**p)._internal_set_normalized_value(normalized)),
-                ParamPtr::EnumParam(p) => drop((**p)._internal_set_normalized_value(normalized)),
-            }
+                ParamPtr::FloatParam(p) => (**p)._internal_set_normalized_value(normalized),
+                ParamPtr::IntParam(p) => (**p)._internal_set_normalized_value(normalized),
+                ParamPtr::BoolParam(p) => (**p)._internal_set_normalized_value(normalized),
+                ParamPtr::EnumParam(p) => (**p)._internal_set_normalized_value(normalized),
+            };
             if let ParamPtr::FloatParam(p) = param {
                 (**p)._internal_update_smoother(48_000.0, false);
             }
@@ -222,7 +222,9 @@ fn activating_again_and_reset_begin_anew() {
 #[test]
 fn every_rate_has_its_own_latency_and_the_same_sound_in_all_blocks() {
     let sound = sound(1, 16_000);
-    for rate in [1000.0, 8000.0, 22_050.0, 44_100.0, 47_999.5, 88_200.0, 96_000.0, 192_000.0, 768_000.0] {
+    for rate in
+        [1000.0, 8000.0, 22_050.0, 44_100.0, 47_999.5, 88_200.0, 96_000.0, 192_000.0, 768_000.0]
+    {
         let mut session = Session::new(rate, 1);
         let first = session.run(&sound, &[64]);
         let latency = session.latency();
@@ -266,7 +268,8 @@ fn renamed_model() -> tempfile::TempDir {
     let renamed = config.replace("\"tessera-48k\"", "\"another\"");
     assert_ne!(config, renamed);
     std::fs::write(folder.path().join("config.json"), renamed).unwrap();
-    std::fs::copy(shipped.join("weights.safetensors"), folder.path().join("weights.safetensors")).unwrap();
+    std::fs::copy(shipped.join("weights.safetensors"), folder.path().join("weights.safetensors"))
+        .unwrap();
     folder
 }
 
@@ -277,7 +280,8 @@ fn a_model_is_swapped_without_a_gap() {
     let mut session = Session::new(48_000.0, 2);
     let before = session.run(&sound, &[512]);
     session.plugin.reset();
-    let mut out = session.run(&sound.iter().map(|c| c[..19_200].to_vec()).collect::<Vec<_>>(), &[512]);
+    let mut out =
+        session.run(&sound.iter().map(|c| c[..19_200].to_vec()).collect::<Vec<_>>(), &[512]);
     session.plugin.models.choose(folder.path().into());
     session.set("model", 1.0);
     let rest = session.run(&sound.iter().map(|c| c[19_200..].to_vec()).collect::<Vec<_>>(), &[512]);
@@ -383,10 +387,8 @@ fn nothing_makes_bad_samples_or_passes_the_limiter() {
     let ids: Vec<String> =
         Tessera::default().params.param_map().into_iter().map(|(id, ..)| id).collect();
     let session = RefCell::new(Session::new(48_000.0, 2));
-    let values = prop::collection::vec(
-        prop_oneof![Just(0.0f32), Just(1.0), 0.0f32..=1.0],
-        ids.len(),
-    );
+    let values =
+        prop::collection::vec(prop_oneof![Just(0.0f32), Just(1.0), 0.0f32..=1.0], ids.len());
     let strategy = (values, prop::collection::vec(hostile(), 64), 1usize..600);
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(sets()));
     runner
@@ -399,8 +401,9 @@ fn nothing_makes_bad_samples_or_passes_the_limiter() {
                 }
             }
             // Once with what the limiter has inside from before, then for certain.
-            let input: Vec<Vec<f32>> =
-                (0..2).map(|c| pattern.iter().cycle().skip(c).take(6000).copied().collect()).collect();
+            let input: Vec<Vec<f32>> = (0..2)
+                .map(|c| pattern.iter().cycle().skip(c).take(6000).copied().collect())
+                .collect();
             let out = session.run(&input, &[block]);
             for sample in out.iter().flatten() {
                 prop_assert!(*sample == 0.0 || sample.is_normal(), "{sample}");

@@ -63,13 +63,15 @@ impl Neighbours {
         let mut table = vec![0; codes.len() * near];
         let mut best: Vec<(f32, u16)> = Vec::with_capacity(NEAR + 1);
         for (place, (code, vector)) in codes.iter().enumerate() {
-            let first = place.saturating_sub(SEARCHED / 2).min(codes.len().saturating_sub(SEARCHED));
+            let first =
+                place.saturating_sub(SEARCHED / 2).min(codes.len().saturating_sub(SEARCHED));
             best.clear();
             for (other, candidate) in codes.iter().skip(first).take(SEARCHED) {
                 if other == code {
                     continue;
                 }
-                let distance: f32 = vector.iter().zip(*candidate).map(|(a, b)| (a - b) * (a - b)).sum();
+                let distance: f32 =
+                    vector.iter().zip(*candidate).map(|(a, b)| (a - b) * (a - b)).sum();
                 if best.len() == near && best.last().is_some_and(|(worst, _)| distance >= *worst) {
                     continue;
                 }
@@ -77,7 +79,9 @@ impl Neighbours {
                 best.insert(place, (distance, *other));
                 best.truncate(near);
             }
-            for (slot, (_, other)) in table[usize::from(*code) * near..][..near].iter_mut().zip(&best) {
+            for (slot, (_, other)) in
+                table[usize::from(*code) * near..][..near].iter_mut().zip(&best)
+            {
                 *slot = *other;
             }
         }
@@ -235,7 +239,8 @@ impl TokenEffects {
         if (1..=LONGEST_LOOP).contains(&range.steps) && range.first >= reach && end <= self.step {
             self.range = Some((range, self.step + RANGE_WAITS));
             for (steps, channel) in self.loops.iter_mut().zip(&self.played) {
-                for (i, step) in steps.chunks_exact_mut(self.per_step).take(range.steps).enumerate() {
+                for (i, step) in steps.chunks_exact_mut(self.per_step).take(range.steps).enumerate()
+                {
                     let place = ((range.first + i as u64) % REMEMBERED as u64) as usize;
                     step.copy_from_slice(&channel[place * self.per_step..][..self.per_step]);
                 }
@@ -253,8 +258,9 @@ impl TokenEffects {
         self.smear(codes, settings.smear);
         for (channel, codes) in codes.iter_mut().enumerate() {
             for (index, level) in self.levels.iter().enumerate() {
-                for i in level.start..level.start + level.count {
-                    codes[i] = self.chance(settings, index, level, i, channel, codes[i]);
+                let own = codes.iter_mut().enumerate().skip(level.start).take(level.count);
+                for (i, code) in own {
+                    *code = self.chance(settings, index, level, i, channel, *code);
                 }
             }
         }
@@ -358,7 +364,8 @@ impl TokenEffects {
         if settings.mutate > 0.0 && self.drawn(settings, Draw::Mutate, i) < settings.mutate {
             code = self.neighbours.pick(index, code, self.draw(settings, Draw::MutateTo, i));
         }
-        let shifted = (i64::from(code) + i64::from(settings.shift)).rem_euclid(i64::from(level.size));
+        let shifted =
+            (i64::from(code) + i64::from(settings.shift)).rem_euclid(i64::from(level.size));
         shifted as u16
     }
 
@@ -407,8 +414,12 @@ impl TokenEffects {
 
     /// As if nothing had been played.
     pub fn reset(&mut self) {
-        for channel in
-            self.played.iter_mut().chain(&mut self.loops).chain(&mut self.held).chain(&mut self.received)
+        for channel in self
+            .played
+            .iter_mut()
+            .chain(&mut self.loops)
+            .chain(&mut self.held)
+            .chain(&mut self.received)
         {
             channel.fill(0);
         }
@@ -480,8 +491,10 @@ mod tests {
             others.sort_by(|a, b| distance(*a).total_cmp(&distance(*b)));
             let picked: Vec<u16> =
                 (0..NEAR as u64).map(|draw| neighbours.pick(level, code, draw)).collect();
-            assert_eq!(picked.iter().map(|c| distance(*c)).collect::<Vec<_>>(),
-                others[..NEAR].iter().map(|c| distance(*c)).collect::<Vec<_>>());
+            assert_eq!(
+                picked.iter().map(|c| distance(*c)).collect::<Vec<_>>(),
+                others[..NEAR].iter().map(|c| distance(*c)).collect::<Vec<_>>()
+            );
         }
     }
 
@@ -525,7 +538,7 @@ mod tests {
     fn a_range_is_played_in_a_loop() {
         let mut effects = effects(1);
         let mut settings = Settings::default();
-        let mut play = |effects: &mut TokenEffects, n: usize, settings: &Settings| {
+        let play = |effects: &mut TokenEffects, n: usize, settings: &Settings| {
             let mut codes = [step(n).into_boxed_slice()];
             effects.apply(&mut codes, settings, true);
             codes[0].to_vec()
@@ -549,10 +562,10 @@ mod tests {
     #[test]
     fn smear_holds_codes_for_as_many_frames() {
         let (codes, _) = run(&Settings { smear: 8.0, ..Settings::default() }, 8);
-        for n in 0..8 {
+        for (n, codes) in codes.iter().enumerate() {
             let from = n / 2 * 2;
-            assert_eq!(codes[n][0], step(from)[0]);
-            assert_eq!(codes[n][3..7], [step(from)[3]; 4]);
+            assert_eq!(codes[0], step(from)[0]);
+            assert_eq!(codes[3..7], [step(from)[3]; 4]);
         }
         // Two and a half frames: 0, 2.5, 5, 7.5.
         let (codes, _) = run(&Settings { smear: 2.5, ..Settings::default() }, 2);
@@ -586,8 +599,8 @@ mod tests {
         for shift in [-1024, -500, -1, 1, 1023] {
             let (codes, _) = run(&Settings { shift, ..Settings::default() }, 3);
             for (n, codes) in codes.iter().enumerate() {
-                let expected = step(n).iter().map(|c| (i32::from(*c) + shift).rem_euclid(1024) as u16);
-                assert_eq!(*codes, expected.collect::<Vec<_>>());
+                let shifted = |code: u16| (i32::from(code) + shift).rem_euclid(1024) as u16;
+                assert_eq!(*codes, step(n).into_iter().map(shifted).collect::<Vec<_>>());
             }
         }
     }
@@ -597,14 +610,16 @@ mod tests {
         let (codes, gains) = run(&Settings { loss: 0.5, seed: 3, ..Settings::default() }, 200);
         let lost = (0..200).filter(|n| codes[*n] != step(*n)).count();
         assert!((70..130).contains(&lost), "{lost}");
-        for n in 1..200 {
-            let expected = match (gains[n - 1], codes[n] == step(n)) {
+        let mut before = 1.0;
+        for (n, (codes, gain)) in codes.iter().zip(&gains).enumerate() {
+            let expected = match (before, *codes == step(n)) {
                 (_, true) => 1.0,
                 (1.0, false) => 0.7,
                 (0.7, false) => 0.25,
                 _ => 0.0,
             };
-            assert_eq!(gains[n], expected);
+            assert_eq!(*gain, expected);
+            before = *gain;
         }
         let (_, gains) = run(&Settings { loss: 1.0, ..Settings::default() }, 5);
         assert_eq!(gains, [0.7, 0.25, 0.0, 0.0, 0.0]);

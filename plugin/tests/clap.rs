@@ -14,11 +14,8 @@ const ID: &std::ffi::CStr = c"org.tessera-codec.tessera";
 
 fn entry() -> PluginEntry {
     let test = std::env::current_exe().unwrap();
-    let name = format!(
-        "{}tessera_plugin{}",
-        std::env::consts::DLL_PREFIX,
-        std::env::consts::DLL_SUFFIX
-    );
+    let name =
+        format!("{}tessera_plugin{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
     let library: PathBuf = test.ancestors().nth(2).unwrap().join(name);
     // SAFETY: this is our own plugin, built together with this test.
     unsafe { PluginEntry::load(&library) }.unwrap()
@@ -35,9 +32,13 @@ impl Instance {
         Self { plugin }
     }
 
-    fn extension<E: clack_host::extensions::Extension<
-        ExtensionSide = clack_host::extensions::PluginExtensionSide,
-    >>(&self) -> E {
+    fn extension<
+        E: clack_host::extensions::Extension<
+                ExtensionSide = clack_host::extensions::PluginExtensionSide,
+            >,
+    >(
+        &self,
+    ) -> E {
         self.plugin.plugin_shared_handle().get_extension().unwrap()
     }
 
@@ -173,7 +174,9 @@ fn states_come_back_byte_for_byte_and_broken_ones_change_nothing() {
     assert_eq!(second.save(), saved);
     let mut noise = saved.clone();
     noise.iter_mut().enumerate().for_each(|(n, byte)| *byte = (n * 151 + 7) as u8);
-    for broken in [&[][..], &saved[..1], &saved[..saved.len() / 2], &saved[..saved.len() - 1], &noise] {
+    for broken in
+        [&[][..], &saved[..1], &saved[..saved.len() / 2], &saved[..saved.len() - 1], &noise]
+    {
         assert!(!second.load(broken), "{} bytes", broken.len());
         assert_eq!(second.save(), saved);
     }

@@ -41,11 +41,8 @@ fn coded(model: &Model, sound: &[f32]) -> Vec<f32> {
 fn built() -> (PathBuf, PathBuf) {
     let test = std::env::current_exe().unwrap();
     let profile = test.ancestors().nth(2).unwrap();
-    let name = format!(
-        "{}tessera_plugin{}",
-        std::env::consts::DLL_PREFIX,
-        std::env::consts::DLL_SUFFIX
-    );
+    let name =
+        format!("{}tessera_plugin{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
     (profile.parent().unwrap().join("host-tests"), profile.join(name))
 }
 
@@ -64,7 +61,8 @@ fn prepare(python: &Path, folder: &Path) -> bool {
     if !venv.is_ok_and(|output| output.status.success()) {
         return false;
     }
-    let pip = Command::new(python).args(["-m", "pip", "install", "--quiet"]).args(PACKAGES).output();
+    let pip =
+        Command::new(python).args(["-m", "pip", "install", "--quiet"]).args(PACKAGES).output();
     pip.is_ok_and(|output| output.status.success()) && has()
 }
 
@@ -89,7 +87,8 @@ fn pedalboard_and_dawdreamer() {
     let sounds: Vec<Vec<f32>> = (0..2).map(sound).collect();
     let coded = sounds.iter().map(|sound| coded(&model, sound));
     let write = |name: &str, sounds: Vec<Vec<f32>>| {
-        let bytes: Vec<u8> = sounds.concat().iter().flat_map(|sample| sample.to_le_bytes()).collect();
+        let bytes: Vec<u8> =
+            sounds.concat().iter().flat_map(|sample| sample.to_le_bytes()).collect();
         std::fs::write(scratch.path().join(name), bytes).unwrap();
     };
     write("coded.f32", coded.collect());

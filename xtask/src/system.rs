@@ -13,12 +13,26 @@ struct Need {
     packages: &'static [&'static str],
 }
 
-/// What the workspace needs beside Rust. No library: audio devices and windows are not used yet.
-const NEEDS: &[Need] = &[Need {
-    what: "a C compiler",
-    probe: ("cc", &["--version"]),
-    packages: &["gcc", "libc6-dev"],
-}];
+/// What the workspace needs beside Rust: for the plugin's program of its own sound devices, and for a picture
+/// of its window a screen.
+const NEEDS: &[Need] = &[
+    Need { what: "a C compiler", probe: ("cc", &["--version"]), packages: &["gcc", "libc6-dev"] },
+    Need {
+        what: "the library for ALSA",
+        probe: ("pkg-config", &["--exists", "alsa", "jack"]),
+        packages: &["pkg-config", "libasound2-dev", "libjack-jackd2-dev"],
+    },
+    Need {
+        what: "a virtual screen",
+        probe: ("sh", &["-c", "command -v Xvfb && command -v import && command -v openbox"]),
+        packages: &["xvfb", "xauth", "imagemagick", "openbox", "libgl1", "libgl1-mesa-dri"],
+    },
+    Need {
+        what: "python3 with venv",
+        probe: ("python3", &["-c", "import venv, ensurepip"]),
+        packages: &["python3", "python3-venv"],
+    },
+];
 
 /// Installs what is missing; does nothing, and needs no network, when nothing is.
 pub fn packages() -> Result<()> {

@@ -27,7 +27,8 @@ impl Delay {
     /// The sample taken `delay` samples before the last; no more than [`longest`](Self::longest).
     pub fn tap(&self, delay: usize) -> f32 {
         let back = delay.min(self.longest()) + 1;
-        let place = if self.next >= back { self.next - back } else { self.next + self.ring.len() - back };
+        let place =
+            if self.next >= back { self.next - back } else { self.next + self.ring.len() - back };
         self.ring[place]
     }
 

@@ -27,7 +27,9 @@ impl History {
     /// The `len` samples from number `first` of the stream on. They must be among the last `capacity` that
     /// were pushed; the stream is silent before number 0.
     pub fn window(&self, first: i64, len: usize) -> &[f32] {
-        debug_assert!(first + self.capacity as i64 >= self.count && first + len as i64 <= self.count);
+        debug_assert!(
+            first + self.capacity as i64 >= self.count && first + len as i64 <= self.count
+        );
         let place = self.place(first);
         &self.samples[place..place + len]
     }

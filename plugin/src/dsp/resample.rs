@@ -78,11 +78,7 @@ impl Position {
     fn new(start: usize, back: usize, step: Ratio) -> Self {
         let (num, den) = (i128::from(step.num), i128::from(step.den));
         let position = start as i128 * den - back as i128 * num;
-        Self {
-            whole: position.div_euclid(den) as i64,
-            rest: position.rem_euclid(den) as u64,
-            step,
-        }
+        Self { whole: position.div_euclid(den) as i64, rest: position.rem_euclid(den) as u64, step }
     }
 
     fn advance(&mut self) {
@@ -276,8 +272,8 @@ mod tests {
     use super::*;
 
     const RATES: [f32; 14] = [
-        1000.0, 7999.5, 8000.0, 22_050.0, 44_100.0, 44_100.5, 47_999.0, 48_001.0, 88_200.0, 96_000.0,
-        123_456.78, 192_000.0, 384_000.0, 768_000.0,
+        1000.0, 7999.5, 8000.0, 22_050.0, 44_100.0, 44_100.5, 47_999.0, 48_001.0, 88_200.0,
+        96_000.0, 123_456.78, 192_000.0, 384_000.0, 768_000.0,
     ];
 
     /// There and back again through a stage that delays, block by block.

@@ -138,7 +138,8 @@ pub fn switch(
     hint: &str,
 ) {
     let on = param.unmodulated_plain_value();
-    let text = egui::RichText::new(label).size(11.0).color(if on { theme::GROUND } else { theme::FAINT });
+    let text =
+        egui::RichText::new(label).size(11.0).color(if on { theme::GROUND } else { theme::FAINT });
     let fill = if on { colour } else { theme::WELL };
     let button = egui::Button::new(text).fill(fill).min_size(vec2(58.0, 20.0));
     if ui.add(button).on_hover_text(hint).clicked() {
@@ -147,7 +148,14 @@ pub fn switch(
 }
 
 /// A list of a parameter's values.
-pub fn list<P: Param>(ui: &mut Ui, setter: &ParamSetter, param: &P, label: &str, hint: &str, width: f32) {
+pub fn list<P: Param>(
+    ui: &mut Ui,
+    setter: &ParamSetter,
+    param: &P,
+    label: &str,
+    hint: &str,
+    width: f32,
+) {
     let now = param.unmodulated_normalized_value();
     let steps = param.step_count().unwrap_or(0);
     ui.vertical(|ui| {

@@ -40,7 +40,8 @@ impl Meter {
         let painter = ui.painter();
         let bar = Rect::from_min_max(rect.min + vec2(8.0, 14.0), rect.max - vec2(8.0, 14.0));
         painter.rect_filled(bar, 2.0, theme::WELL);
-        let place = |decibels: f32| bar.bottom() - bar.height() * (decibels - FLOOR) / (6.0 - FLOOR);
+        let place =
+            |decibels: f32| bar.bottom() - bar.height() * (decibels - FLOOR) / (6.0 - FLOOR);
         for (from, to, colour) in [
             (FLOOR, -12.0, theme::WELL_BEING),
             (-12.0, 0.0, theme::ACCENT),
@@ -57,7 +58,13 @@ impl Meter {
         }
         let peak = if self.peak > FLOOR { format!("{:.1}", self.peak) } else { "-".into() };
         let colour = if self.peak > 0.0 { theme::ALARM } else { theme::FAINT };
-        painter.text(rect.center_top(), Align2::CENTER_TOP, peak, FontId::proportional(10.0), colour);
+        painter.text(
+            rect.center_top(),
+            Align2::CENTER_TOP,
+            peak,
+            FontId::proportional(10.0),
+            colour,
+        );
         painter.text(
             rect.center_bottom(),
             Align2::CENTER_BOTTOM,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use egui::{Align, Align2, FontId, Frame, Layout, Margin, RichText, Sense, Ui, vec2};
 use nice_plug::context::gui::GuiContext;
-use nice_plug::editor::dpi::LogicalSize;
+use nice_plug::editor::dpi::{LogicalSize, Size};
 use nice_plug::prelude::*;
 use nice_plug_egui::{
     EguiEditor, EguiEditorState, EguiNiceSettings, NiceEguiApp, RepaintNotifier, baseview,
@@ -51,17 +51,22 @@ pub struct Parts {
     pub workshop: Arc<Workshop>,
     /// What the audio thread tells.
     pub watch: Watch,
+    /// The window's size, and whether it is open.
+    pub window: Arc<EguiEditorState>,
     /// Does work in the background.
     pub executor: Box<dyn Fn(Task) + Send>,
 }
 
+/// A window that is not open yet.
+pub fn window() -> Arc<EguiEditorState> {
+    EguiEditorState::from_size(Size::Logical(LogicalSize::new(SIZE[0], SIZE[1]).cast()), 1.0)
+}
+
 /// Makes the editor; its window comes and goes.
 pub fn create(parts: Parts) -> Option<EguiEditor<App>> {
-    let size = LogicalSize::new(SIZE[0], SIZE[1]);
     let hint = ResizeHint::resizable().with_min_logical_size(LogicalSize::new(LEAST[0], LEAST[1]));
     let settings = EguiNiceSettings::new().with_tile("Tessera").with_resize_hint(hint);
-    let state = EguiEditorState::from_size(nice_plug::editor::dpi::Size::Logical(size.cast()), 1.0);
-    create_egui_editor(state, RepaintNotifier::new(), settings, App::new(parts))
+    create_egui_editor(parts.window.clone(), RepaintNotifier::new(), settings, App::new(parts))
 }
 
 /// The editor's state; lives as long as the plugin.
@@ -166,13 +171,20 @@ impl App {
             chosen = Some(current.map_or(0, |i| (i + PRESETS.len() - 1) % PRESETS.len()));
         }
         let text = current.map_or("Own setting", |i| PRESETS[i].name);
-        egui::ComboBox::from_id_salt("presets").width(150.0).selected_text(text).show_ui(ui, |ui| {
-            for (i, preset) in PRESETS.iter().enumerate() {
-                if ui.selectable_label(current == Some(i), preset.name).on_hover_text(preset.about).clicked() {
-                    chosen = Some(i);
+        egui::ComboBox::from_id_salt("presets").width(150.0).selected_text(text).show_ui(
+            ui,
+            |ui| {
+                for (i, preset) in PRESETS.iter().enumerate() {
+                    if ui
+                        .selectable_label(current == Some(i), preset.name)
+                        .on_hover_text(preset.about)
+                        .clicked()
+                    {
+                        chosen = Some(i);
+                    }
                 }
-            }
-        });
+            },
+        );
         if ui.button("\u{203a}").clicked() {
             chosen = Some(current.map_or(0, |i| (i + 1) % PRESETS.len()));
         }
@@ -255,7 +267,13 @@ impl App {
             ui.spacing_mut().item_spacing = vec2(6.0, 2.0);
             group(ui, "CODEC", |ui| {
                 knob(ui, &setter, &p.levels, "Levels", "How many levels are decoded: the bit rate");
-                knob(ui, &setter, &p.coarse, "Coarse", "Weight of the coarse level: the outline of the sound");
+                knob(
+                    ui,
+                    &setter,
+                    &p.coarse,
+                    "Coarse",
+                    "Weight of the coarse level: the outline of the sound",
+                );
                 knob(ui, &setter, &p.middle, "Middle", "Weight of the middle level");
                 knob(ui, &setter, &p.fine, "Fine", "Weight of the fine levels: detail and attack");
             });
@@ -268,28 +286,66 @@ impl App {
                         (&p.freeze_middle, "Middle"),
                         (&p.freeze_fine, "Fine"),
                     ] {
-                        switch(ui, &setter, param, label, theme::ICE, "Hold what this scale plays now");
+                        switch(
+                            ui,
+                            &setter,
+                            param,
+                            label,
+                            theme::ICE,
+                            "Hold what this scale plays now",
+                        );
                     }
                 });
             });
             group(ui, "TOKENS", |ui| {
-                knob(ui, &setter, &p.smear, "Smear", "How long every token is held, in frames of 10 ms");
+                knob(
+                    ui,
+                    &setter,
+                    &p.smear,
+                    "Smear",
+                    "How long every token is held, in frames of 10 ms",
+                );
                 ui.vertical(|ui| {
                     ui.set_width(64.0);
-                    list(ui, &setter, &p.sync, "Sync", "A note value for Smear to follow the host's tempo", 54.0);
+                    list(
+                        ui,
+                        &setter,
+                        &p.sync,
+                        "Sync",
+                        "A note value for Smear to follow the host's tempo",
+                        54.0,
+                    );
                 });
                 knob(ui, &setter, &p.mutate, "Mutate", "How many tokens turn into near neighbours");
-                knob(ui, &setter, &p.shuffle, "Shuffle", "How many tokens give way to ones of the last 0.6 s");
-                knob(ui, &setter, &p.shift, "Shift", "Reads every token as the one so many places on");
-                knob(ui, &setter, &p.seed, "Seed", "What chance brings; the same seed, the same render");
+                knob(
+                    ui,
+                    &setter,
+                    &p.shuffle,
+                    "Shuffle",
+                    "How many tokens give way to ones of the last 0.6 s",
+                );
+                knob(
+                    ui,
+                    &setter,
+                    &p.shift,
+                    "Shift",
+                    "Reads every token as the one so many places on",
+                );
+                knob(
+                    ui,
+                    &setter,
+                    &p.seed,
+                    "Seed",
+                    "What chance brings; the same seed, the same render",
+                );
+            });
+            group(ui, "LINE", |ui| {
+                knob(ui, &setter, &p.loss, "Packet loss", "How many packets of 40 ms never arrive");
             });
         });
         ui.add_space(2.0);
         ui.horizontal(|ui| {
             ui.spacing_mut().item_spacing = vec2(6.0, 2.0);
-            group(ui, "LINE", |ui| {
-                knob(ui, &setter, &p.loss, "Packet loss", "How many packets of 40 ms never arrive");
-            });
             group(ui, "OUTPUT", |ui| {
                 knob(ui, &setter, &p.input, "Input", "Gain in front of the codec");
                 knob(ui, &setter, &p.width, "Width", "Stereo width of the codec's sound");
@@ -300,7 +356,14 @@ impl App {
                     ui.set_width(62.0);
                     ui.spacing_mut().item_spacing.y = 5.0;
                     ui.add_space(8.0);
-                    switch(ui, &setter, &p.limiter, "Limiter", theme::ACCENT, "Keeps peaks under the ceiling");
+                    switch(
+                        ui,
+                        &setter,
+                        &p.limiter,
+                        "Limiter",
+                        theme::ACCENT,
+                        "Keeps peaks under the ceiling",
+                    );
                     switch(ui, &setter, &p.bypass, "Bypass", theme::ALARM, "The input, in time");
                 });
             });
@@ -330,7 +393,8 @@ impl App {
                 let field = egui::TextEdit::singleline(&mut self.folder)
                     .hint_text("Folder with config.json and weights.safetensors")
                     .desired_width(width - 60.0);
-                let entered = ui.add(field).lost_focus() && ui.input(|i| i.key_pressed(egui::Key::Enter));
+                let entered =
+                    ui.add(field).lost_focus() && ui.input(|i| i.key_pressed(egui::Key::Enter));
                 if (ui.button("Load").clicked() || entered) && !self.folder.trim().is_empty() {
                     self.parts.models.choose(PathBuf::from(self.folder.trim()));
                     if params.model.unmodulated_plain_value() != Choice::Folder {
@@ -341,8 +405,10 @@ impl App {
                 }
             });
             let problem = self.slow.status.problem.as_deref().unwrap_or_default();
-            ui.add(egui::Label::new(RichText::new(problem).size(10.0).color(theme::ALARM)).truncate())
-                .on_hover_text(problem);
+            ui.add(
+                egui::Label::new(RichText::new(problem).size(10.0).color(theme::ALARM)).truncate(),
+            )
+            .on_hover_text(problem);
         });
     }
 }
@@ -363,7 +429,6 @@ impl NiceEguiApp for App {
         let source = &self.parts.models.source;
         let source = source.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         self.folder = source.path.display().to_string();
-        self.parts.watch.meters.open.store(true, Ordering::Relaxed);
         Ok(())
     }
 
@@ -382,36 +447,46 @@ impl NiceEguiApp for App {
         });
         ui.request_repaint_after(Duration::from_secs_f32(FRAME));
     }
-
-    fn editor_closed(&mut self) {
-        self.parts.watch.meters.open.store(false, Ordering::Relaxed);
-        self.gui = None;
-    }
 }
 
 /// Points that the controls take.
-const CONTROLS: f32 = 246.0;
+const CONTROLS: f32 = 214.0;
 
 /// A panel with a title.
 fn group(ui: &mut Ui, title: &str, contents: impl FnOnce(&mut Ui)) {
-    Frame::new().fill(theme::PANEL).corner_radius(5.0).inner_margin(Margin::symmetric(8, 5)).show(ui, |ui| {
-        ui.vertical(|ui| {
-            ui.label(RichText::new(title).size(10.0).color(theme::FAINT).strong());
-            ui.horizontal_top(|ui| {
-                ui.set_height(knob::SIZE.y);
-                ui.spacing_mut().item_spacing.x = 2.0;
-                contents(ui);
+    Frame::new().fill(theme::PANEL).corner_radius(5.0).inner_margin(Margin::symmetric(8, 5)).show(
+        ui,
+        |ui| {
+            ui.vertical(|ui| {
+                ui.label(RichText::new(title).size(10.0).color(theme::FAINT).strong());
+                ui.horizontal_top(|ui| {
+                    ui.set_height(knob::SIZE.y);
+                    ui.spacing_mut().item_spacing.x = 2.0;
+                    contents(ui);
+                });
             });
-        });
-    });
+        },
+    );
 }
 
 /// A number with its name under it.
 fn number(ui: &mut Ui, name: &str, value: &str, colour: egui::Color32) -> egui::Response {
     let (rect, response) = ui.allocate_exact_size(vec2(74.0, 36.0), Sense::hover());
     let painter = ui.painter();
-    painter.text(rect.center_top() + vec2(0.0, 2.0), Align2::CENTER_TOP, value, FontId::proportional(15.0), colour);
-    painter.text(rect.center_bottom(), Align2::CENTER_BOTTOM, name, FontId::proportional(10.0), theme::FAINT);
+    painter.text(
+        rect.center_top() + vec2(0.0, 2.0),
+        Align2::CENTER_TOP,
+        value,
+        FontId::proportional(15.0),
+        colour,
+    );
+    painter.text(
+        rect.center_bottom(),
+        Align2::CENTER_BOTTOM,
+        name,
+        FontId::proportional(10.0),
+        theme::FAINT,
+    );
     response
 }
 
@@ -423,8 +498,18 @@ fn reduction(ui: &mut Ui, amount: f32, height: f32) {
     painter.rect_filled(bar, 2.0, theme::WELL);
     let decibels = -20.0 * (1.0 - amount).max(1e-3).log10();
     let depth = (decibels / 24.0).clamp(0.0, 1.0) * bar.height();
-    painter.rect_filled(egui::Rect::from_min_size(bar.min, vec2(bar.width(), depth)), 2.0, theme::ALARM);
-    painter.text(rect.center_bottom(), Align2::CENTER_BOTTOM, "lim", FontId::proportional(10.0), theme::FAINT);
+    painter.rect_filled(
+        egui::Rect::from_min_size(bar.min, vec2(bar.width(), depth)),
+        2.0,
+        theme::ALARM,
+    );
+    painter.text(
+        rect.center_bottom(),
+        Align2::CENTER_BOTTOM,
+        "lim",
+        FontId::proportional(10.0),
+        theme::FAINT,
+    );
     response.on_hover_text("What the limiter takes off; 24 dB from top to bottom");
 }
 
@@ -433,8 +518,16 @@ fn logo(ui: &mut Ui) {
     let (rect, _) = ui.allocate_exact_size(vec2(30.0, 30.0), Sense::hover());
     for i in 0..9 {
         let (x, y) = ((i % 3) as f32, (i / 3) as f32);
-        let tile = egui::Rect::from_min_size(rect.min + vec2(x, y) * 10.0 + vec2(1.0, 1.0), vec2(8.5, 8.5));
-        let colour = [theme::ACCENT, theme::ICE, theme::WELL_BEING, theme::ALARM][(i * 5 + i / 2) % 4];
-        ui.painter().rect_filled(tile, 1.5, colour.gamma_multiply(0.55 + 0.05 * ((i * 7) % 9) as f32));
+        let tile = egui::Rect::from_min_size(
+            rect.min + vec2(x, y) * 10.0 + vec2(1.0, 1.0),
+            vec2(8.5, 8.5),
+        );
+        let colour =
+            [theme::ACCENT, theme::ICE, theme::WELL_BEING, theme::ALARM][(i * 5 + i / 2) % 4];
+        ui.painter().rect_filled(
+            tile,
+            1.5,
+            colour.gamma_multiply(0.55 + 0.05 * ((i * 7) % 9) as f32),
+        );
     }
 }

@@ -157,7 +157,9 @@ impl Mosaic {
                 wish = Some(Wish::Hold(Range { first, steps: (to + 1 - first.min(to)) as usize }));
             }
         }
-        response.on_hover_text("Drag over tiles to freeze them in a loop; click a row's name to hold it");
+        response.on_hover_text(
+            "Drag over tiles to freeze them in a loop; click a row's name to hold it",
+        );
         wish
     }
 
@@ -169,13 +171,31 @@ impl Mosaic {
             let name = ["Coarse", "Middle", "Fine"][scale(index)];
             let colour = if held { theme::ICE } else { theme::TEXT };
             let at = pos2(rect.left() + 8.0, top + band / 2.0);
-            painter.text(at - vec2(0.0, 7.0), Align2::LEFT_CENTER, name, FontId::proportional(11.0), colour);
+            painter.text(
+                at - vec2(0.0, 7.0),
+                Align2::LEFT_CENTER,
+                name,
+                FontId::proportional(11.0),
+                colour,
+            );
             let under = if held { "frozen".into() } else { format!("{:.0} / s", row.rate) };
             let colour = if held { theme::ICE } else { theme::FAINT };
-            painter.text(at + vec2(0.0, 6.0), Align2::LEFT_CENTER, under, FontId::proportional(10.0), colour);
+            painter.text(
+                at + vec2(0.0, 6.0),
+                Align2::LEFT_CENTER,
+                under,
+                FontId::proportional(10.0),
+                colour,
+            );
             if held {
-                let edge = Rect::from_min_size(pos2(area.left(), top), vec2(area.width(), band)).shrink(0.5);
-                painter.rect_stroke(edge, 2.0, Stroke::new(1.0, theme::ICE), egui::StrokeKind::Inside);
+                let edge = Rect::from_min_size(pos2(area.left(), top), vec2(area.width(), band))
+                    .shrink(0.5);
+                painter.rect_stroke(
+                    edge,
+                    2.0,
+                    Stroke::new(1.0, theme::ICE),
+                    egui::StrokeKind::Inside,
+                );
             }
         }
     }

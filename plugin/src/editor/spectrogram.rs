@@ -150,7 +150,8 @@ impl Spectrogram {
             let y = rect.bottom() - rect.height() * (hertz / low).ln() / (high / low).ln();
             let line = [pos2(rect.left(), y), pos2(rect.right(), y)];
             painter.line_segment(line, egui::Stroke::new(0.5, theme::TEXT.gamma_multiply(0.12)));
-            let text = if hertz < 1000.0 { "100 Hz".into() } else { format!("{} kHz", hertz / 1000.0) };
+            let text =
+                if hertz < 1000.0 { "100 Hz".into() } else { format!("{} kHz", hertz / 1000.0) };
             painter.text(
                 pos2(rect.right() - 4.0, y - 1.0),
                 Align2::RIGHT_BOTTOM,
