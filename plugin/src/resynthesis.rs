@@ -83,6 +83,8 @@ pub struct Resynthesis {
     /// Gain at the end of the last step, and the one to reach with the step at work.
     gain: f32,
     next_gain: f32,
+    /// Whether nothing has come out yet.
+    fresh: bool,
 }
 
 impl Resynthesis {
@@ -112,6 +114,7 @@ impl Resynthesis {
             silent: 0,
             gain: 1.0,
             next_gain: 1.0,
+            fresh: true,
             model: model.clone(),
         }
     }
@@ -241,6 +244,13 @@ impl Resynthesis {
             }
         }
         self.gain = self.next_gain;
+        if std::mem::take(&mut self.fresh) {
+            // The decoder's lag: sound from before the beginning.
+            for channel in &mut self.channels {
+                let lag = channel.decoder.latency_samples().min(channel.ready.len());
+                channel.ready[..lag].fill(0.0);
+            }
+        }
     }
 
     fn begin_step(&mut self, settings: &Settings) {
@@ -267,7 +277,7 @@ impl Resynthesis {
         self.effects.reset();
         (self.filled, self.done, self.working) = (0, 0, false);
         (self.peak, self.peak_at_work, self.silent) = (0.0, 0.0, 0);
-        (self.gain, self.next_gain) = (1.0, 1.0);
+        (self.gain, self.next_gain, self.fresh) = (1.0, 1.0, true);
     }
 }
 

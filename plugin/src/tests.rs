@@ -355,7 +355,8 @@ fn parameters_have_names_texts_and_values_that_fit() {
                 let back = back.unwrap_or_else(|| panic!("{id}: {text:?} is no value"));
                 let again = param.normalized_value_to_string(back, true);
                 assert_eq!(again, text, "{id}");
-                assert!((back - value).abs() < 0.01, "{id}: {text:?}");
+                let near = param.step_count().is_some() || (back - value).abs() < 0.01;
+                assert!(near, "{id}: {text:?}");
             }
             assert_eq!(param.string_to_normalized_value("what?"), None, "{id}");
         }
