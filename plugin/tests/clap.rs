@@ -16,7 +16,7 @@ fn entry() -> PluginEntry {
     let test = std::env::current_exe().unwrap();
     let name =
         format!("{}tessera_plugin{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
-    let library: PathBuf = test.ancestors().nth(2).unwrap().join(name);
+    let library: PathBuf = test.with_file_name(name);
     // SAFETY: this is our own plugin, built together with this test.
     unsafe { PluginEntry::load(&library) }.unwrap()
 }

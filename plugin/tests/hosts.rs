@@ -43,7 +43,7 @@ fn built() -> (PathBuf, PathBuf) {
     let profile = test.ancestors().nth(2).unwrap();
     let name =
         format!("{}tessera_plugin{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
-    (profile.parent().unwrap().join("host-tests"), profile.join(name))
+    (profile.parent().unwrap().join("host-tests"), test.with_file_name(name))
 }
 
 /// Whether the interpreter has the packages, after trying to get them.
