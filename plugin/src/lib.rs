@@ -1,37 +1,86 @@
-//! Tessera as a CLAP and VST3 effect.
+//! Tessera as a CLAP and VST3 effect: a neural codec whose tokens can be played.
 //!
-//! This version loads in a host and passes audio through, bit for bit and without latency; the
-//! codec takes its place in `process` once the allocation-free engine exists. There is no
-//! editor yet: hosts show the parameters in their own view.
+//! The codec runs on the audio thread itself ([`resynthesis`]), free of allocation and spread evenly over
+//! blocks, so that a render is the same offline and live, in blocks of any size. Around it lie rate
+//! conversion ([`line`]) and everything a mixing desk would have ([`processor`]). Models are loaded and
+//! lines are made on other threads ([`mod@exchange`]).
+
+pub mod dsp;
+pub mod editor;
+pub mod exchange;
+pub mod line;
+pub mod models;
+pub mod monitor;
+pub mod params;
+pub mod presets;
+pub mod processor;
+pub mod resynthesis;
+mod state;
+pub mod tokens;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use nice_plug::prelude::*;
+use nice_plug_egui::{EguiEditor, EguiEditorState};
 
-/// What the host can automate and what it saves with a project.
-#[derive(Params)]
-pub struct TesseraParams {
-    /// The host's bypass switch.
-    #[id = "bypass"]
-    pub bypass: BoolParam,
+use crate::exchange::{Host, Shelf, Workshop, exchange};
+use crate::line::BLOCK;
+use crate::models::{Choice, Models};
+use crate::monitor::{Feed, Watch, monitor};
+use crate::params::TesseraParams;
+use crate::processor::{CHANNELS, Processor};
+
+/// Seconds for which something may be heard after the input has fallen silent, beside the latency.
+const TAIL: f32 = 1.5;
+
+/// The effect: one instance per track.
+pub struct Tessera {
+    params: Arc<TesseraParams>,
+    models: Arc<Models>,
+    workshop: Arc<Workshop>,
+    shelf: Shelf,
+    feed: Feed,
+    /// For the editor, until there is one.
+    watch: Option<Watch>,
+    window: Arc<EguiEditorState>,
+    processor: Option<Processor>,
+    /// The model last asked for.
+    wanted: (Choice, u64),
+    live: bool,
 }
 
-impl Default for TesseraParams {
+impl Default for Tessera {
     fn default() -> Self {
-        Self { bypass: BoolParam::new("Bypass", false).make_bypass() }
+        let models = Arc::new(Models::default());
+        let params = Arc::new(TesseraParams::new(&models));
+        let (workshop, shelf) = exchange(models.clone());
+        let window = editor::window();
+        let (feed, watch) = monitor(window.clone());
+        Self {
+            wanted: (params.model.value(), models.chosen()),
+            params,
+            models,
+            workshop,
+            shelf,
+            feed,
+            watch: Some(watch),
+            window,
+            processor: None,
+            live: true,
+        }
     }
 }
 
-/// The effect: one instance per track.
-#[derive(Default)]
-pub struct Tessera {
-    params: Arc<TesseraParams>,
-}
-
-impl Tessera {
-    /// The delay that is reported to the host, in samples.
-    pub const LATENCY: u32 = 0;
+/// What is done off the audio thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// Load the model that is wanted.
+    Load,
+    /// Drop what the audio thread is done with.
+    Clear,
 }
 
 const fn layout(channels: NonZeroU32, name: &'static str) -> AudioIOLayout {
@@ -53,44 +102,165 @@ impl Plugin for Tessera {
     const AUDIO_IO_LAYOUTS: &'static [AudioIOLayout] =
         &[layout(new_nonzero_u32(2), "Stereo"), layout(new_nonzero_u32(1), "Mono")];
 
-    type Editor = ();
+    // Automation acts on the same samples whatever the block size.
+    const SAMPLE_ACCURATE_AUTOMATION: bool = true;
+
+    type Editor = EguiEditor<editor::App>;
     type SysExMessage = ();
-    type BackgroundTask = ();
+    type BackgroundTask = Task;
 
     fn params(&self) -> Arc<dyn Params> {
         self.params.clone()
     }
 
-    // Hosts call this many times, some twice a render: it stays cheap and repeatable.
+    fn task_executor(&mut self) -> TaskExecutor<Self> {
+        let (workshop, params) = (self.workshop.clone(), self.params.clone());
+        Box::new(move |task| match task {
+            Task::Load => workshop.make(params.model.value()),
+            Task::Clear => workshop.clear(),
+        })
+    }
+
+    fn editor(&mut self, executor: AsyncExecutor<Self>) -> Option<Self::Editor> {
+        editor::create(editor::Parts {
+            params: self.params.clone(),
+            models: self.models.clone(),
+            workshop: self.workshop.clone(),
+            watch: self.watch.take()?,
+            window: self.window.clone(),
+            executor: Box::new(move |task| executor.execute_background(task)),
+        })
+    }
+
+    fn filter_state(state: &mut PluginState) {
+        state::repair(state);
+    }
+
+    // Hosts call this many times, some twice a render: what is there and fits is kept.
     fn activate(
         &mut self,
-        _layout: &AudioIOLayout,
-        _config: &BufferConfig,
+        layout: &AudioIOLayout,
+        config: &BufferConfig,
         context: &mut impl ActivateContext<Self>,
     ) -> bool {
-        context.set_latency_samples(Self::LATENCY);
+        let channels = layout.main_output_channels.map_or(0, NonZeroU32::get) as usize;
+        if !(1..=CHANNELS).contains(&channels) {
+            return false;
+        }
+        let host = Host { rate: config.sample_rate, channels };
+        self.wanted = (self.params.model.value(), self.models.chosen());
+        // Lines on their way were made for what was.
+        while let Some(line) = self.shelf.take() {
+            self.shelf.put_back(line);
+        }
+        let present = self.processor.as_ref().map(Processor::line);
+        match self.workshop.line_for(host, self.wanted.0, present) {
+            Some(line) => self.processor = Some(Processor::new(line, host.rate, channels)),
+            None if self.processor.as_ref().is_some_and(|p| p.suits(host.rate, channels)) => {}
+            None => {
+                self.processor = None;
+                return false;
+            }
+        }
+        let latency = self.processor.as_ref().map_or(0, Processor::latency) as u32;
+        let meters = &self.feed.meters;
+        meters.latency.store(latency, Ordering::Relaxed);
+        meters.rate.store(host.rate, Ordering::Relaxed);
+        meters.channels.store(channels as u32, Ordering::Relaxed);
+        self.live = config.process_mode == ProcessMode::Realtime;
+        context.set_latency_samples(latency);
         true
     }
 
-    // Input and output share the buffer, so that passing through, bypassed or not, is to leave it
-    // alone. Runs on the audio thread: nothing here may allocate, lock or wait.
+    fn reset(&mut self) {
+        if let Some(processor) = &mut self.processor {
+            processor.reset();
+        }
+    }
+
+    // Runs on the audio thread: nothing here may allocate, lock or wait.
     fn process(
         &mut self,
-        _buffer: &mut Buffer,
+        buffer: &mut Buffer,
         _aux: &mut AuxiliaryBuffers,
-        _context: &mut impl ProcessContext<Self>,
+        context: &mut impl ProcessContext<Self>,
     ) -> ProcessStatus {
-        ProcessStatus::Normal
+        let begun = Instant::now();
+        let samples = buffer.samples();
+        let Some(processor) = &mut self.processor else {
+            for channel in buffer.as_slice() {
+                channel.fill(0.0);
+            }
+            return ProcessStatus::Normal;
+        };
+        let wanted = (self.params.model.value(), self.models.chosen());
+        if wanted != self.wanted {
+            self.wanted = wanted;
+            context.execute_background(Task::Load);
+        }
+        while let Some(line) = self.shelf.take() {
+            if let Some(line) = processor.replace(line) {
+                self.shelf.put_back(line);
+                context.execute_background(Task::Clear);
+            }
+        }
+        while let Ok(range) = self.feed.holds.pop() {
+            processor.hold(range);
+        }
+        let config = processor.line().loaded().model.config();
+        let frames = f64::from(config.sample_rate) / config.hop as f64;
+        let settings = self.params.settings(context.transport().tempo, frames);
+        let watched = self.feed.is_watched();
+        let channels = buffer.as_slice();
+        for start in (0..samples).step_by(BLOCK) {
+            let count = BLOCK.min(samples - start);
+            let mut block = [[0.0; BLOCK]; CHANNELS];
+            for (block, channel) in block.iter_mut().zip(channels.iter()) {
+                block[..count].copy_from_slice(&channel[start..start + count]);
+            }
+            let controls = self.params.controls(count, settings);
+            let levels = processor.process(&mut block, count, &controls, &mut self.feed);
+            for (block, channel) in block.iter().zip(channels.iter_mut()) {
+                channel[start..start + count].copy_from_slice(&block[..count]);
+            }
+            if watched {
+                self.feed.levels(levels);
+                for n in 0..count {
+                    let (input, output) = processor.shown(&block, count, n);
+                    self.feed.sound(input, output);
+                }
+            }
+        }
+        if let Some(line) = processor.replaced() {
+            self.shelf.put_back(line);
+            context.execute_background(Task::Clear);
+            let latency = processor.latency() as u32;
+            if self.feed.meters.latency.swap(latency, Ordering::Relaxed) != latency {
+                context.set_latency_samples(latency);
+            }
+        }
+        let rate = self.feed.meters.rate.load(Ordering::Relaxed);
+        self.feed.took(begun.elapsed(), samples, rate, self.live);
+        if settings.tokens.freeze.contains(&true) {
+            ProcessStatus::KeepAlive
+        } else {
+            ProcessStatus::Tail(processor.latency() as u32 + (TAIL * rate) as u32)
+        }
     }
 }
 
 impl ClapPlugin for Tessera {
     const CLAP_ID: &'static str = "org.tessera-codec.tessera";
-    const CLAP_DESCRIPTION: Option<&'static str> = Some("Neural audio codec");
+    const CLAP_DESCRIPTION: Option<&'static str> = Some("Neural audio codec whose tokens you play");
     const CLAP_MANUAL_URL: Option<&'static str> = None;
     const CLAP_SUPPORT_URL: Option<&'static str> = None;
-    const CLAP_FEATURES: &'static [ClapFeature] =
-        &[ClapFeature::AudioEffect, ClapFeature::Stereo, ClapFeature::Mono];
+    const CLAP_FEATURES: &'static [ClapFeature] = &[
+        ClapFeature::AudioEffect,
+        ClapFeature::Stereo,
+        ClapFeature::Mono,
+        ClapFeature::Glitch,
+        ClapFeature::Distortion,
+    ];
 }
 
 impl Vst3Plugin for Tessera {
@@ -110,131 +280,4 @@ mod entry {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-
-    use nice_plug::context::process::SendEventError;
-
-    use super::*;
-
-    /// Both of the contexts a host hands over; keeps the latency that it is told.
-    struct Host {
-        latency: Cell<Option<u32>>,
-        transport: Transport,
-    }
-
-    impl Host {
-        fn new() -> Self {
-            Self { latency: Cell::new(None), transport: Transport::new(48_000.0) }
-        }
-    }
-
-    impl ActivateContext<Tessera> for Host {
-        fn plugin_api(&self) -> PluginApi {
-            PluginApi::Clap
-        }
-        fn execute(&self, (): ()) {}
-        fn set_latency_samples(&self, samples: u32) {
-            self.latency.set(Some(samples));
-        }
-        fn set_current_voice_capacity(&self, _capacity: u32) {}
-    }
-
-    impl ProcessContext<Tessera> for Host {
-        fn plugin_api(&self) -> PluginApi {
-            PluginApi::Clap
-        }
-        fn execute_background(&self, (): ()) {}
-        fn execute_gui(&self, (): ()) {}
-        fn transport(&self) -> &Transport {
-            &self.transport
-        }
-        fn next_event(&mut self) -> Option<PluginNoteEvent<Tessera>> {
-            None
-        }
-        fn try_send_event(
-            &mut self,
-            event: PluginNoteEvent<Tessera>,
-        ) -> Result<(), (PluginNoteEvent<Tessera>, SendEventError)> {
-            Err((event, SendEventError::NoOutputBuffer))
-        }
-        fn set_latency_samples(&self, samples: u32) {
-            self.latency.set(Some(samples));
-        }
-        fn request_restart(&self) {}
-        fn set_current_voice_capacity(&self, _capacity: u32) {}
-    }
-
-    /// Runs `blocks` through an activated instance, as a host does, and holds what comes out against what went in.
-    fn run(plugin: &mut Tessera, layout: &AudioIOLayout, blocks: &[usize]) {
-        let mut host = Host::new();
-        let config = BufferConfig {
-            sample_rate: 48_000.0,
-            min_buffer_size: None,
-            max_buffer_size: 16_384,
-            process_mode: ProcessMode::Realtime,
-        };
-        assert!(plugin.activate(layout, &config, &mut host));
-        plugin.reset();
-        assert_eq!(host.latency.get(), Some(Tessera::LATENCY));
-        let channels = layout.main_output_channels.map_or(0, NonZeroU32::get) as usize;
-        let (mut input, mut output) = ([const { Vec::new() }; 2], [const { Vec::new() }; 2]);
-        for &samples in blocks {
-            let mut block: [Vec<f32>; 2] = std::array::from_fn(|channel| {
-                let start = input[channel].len();
-                (start..start + samples).map(|n| (n * (channel + 1)) as f32 * 1e-3).collect()
-            });
-            for (input, block) in input.iter_mut().zip(&block) {
-                input.extend_from_slice(block);
-            }
-            let mut buffer = Buffer::default();
-            // SAFETY: the slices outlive the buffer and all have `samples` samples.
-            unsafe {
-                buffer.set_slices(samples, |slices| {
-                    *slices = block.iter_mut().take(channels).map(Vec::as_mut_slice).collect();
-                });
-            }
-            let mut aux = AuxiliaryBuffers { inputs: &mut [], outputs: &mut [] };
-            let status = plugin.process(&mut buffer, &mut aux, &mut host);
-            assert_eq!(status, ProcessStatus::Normal);
-            for (output, block) in output.iter_mut().zip(&block) {
-                output.extend_from_slice(block);
-            }
-        }
-        assert_eq!(output, input, "{channels} channels");
-    }
-
-    #[test]
-    fn audio_passes_through_in_blocks_of_any_size() {
-        for layout in Tessera::AUDIO_IO_LAYOUTS {
-            let mut plugin = Tessera::default();
-            for blocks in [&[1, 16_384, 0, 7][..], &[512; 4], &[]] {
-                run(&mut plugin, layout, blocks);
-            }
-            plugin.deactivate();
-        }
-    }
-
-    #[test]
-    fn layouts_are_stereo_first_then_mono() {
-        let channels = Tessera::AUDIO_IO_LAYOUTS.iter().map(|layout| {
-            assert_eq!(layout.main_input_channels, layout.main_output_channels);
-            layout.main_output_channels.map(NonZeroU32::get)
-        });
-        assert_eq!(channels.collect::<Vec<_>>(), [Some(2), Some(1)]);
-    }
-
-    #[test]
-    fn hosts_see_one_bypass_switch() {
-        let params = Tessera::default().params();
-        let map = params.param_map();
-        assert_eq!(map.iter().map(|(id, ..)| id.as_str()).collect::<Vec<_>>(), ["bypass"]);
-        let bypass = map[0].1;
-        // SAFETY: `params` lives to the end of this function.
-        unsafe {
-            assert_eq!(bypass.name(), "Bypass");
-            assert!(bypass.flags().contains(ParamFlags::BYPASS));
-            assert_eq!(bypass.default_normalized_value(), 0.0);
-        }
-    }
-}
+mod tests;

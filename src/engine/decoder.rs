@@ -129,6 +129,8 @@ struct State {
     codes: Box<[Box<[u16]>]>,
     vectors: Box<[f32]>,
     part: Box<[f32]>,
+    /// Factors on the levels' parts.
+    gains: Box<[f32]>,
     latents: Box<[f32]>,
     blocks: Box<[BlockState]>,
     mixed: Box<[f32]>,
@@ -159,6 +161,7 @@ impl StreamDecoder {
             codes: w.levels.iter().map(|l| vec![0; frames / l.stride].into()).collect(),
             vectors: zeros(frames * w.config.vq.code_dim),
             part: zeros(frames * dim),
+            gains: vec![1.0; w.levels.len()].into(),
             latents: zeros(frames * dim),
             blocks: w.decoder_blocks.iter().map(|_| BlockState::new(&w.config, frames)).collect(),
             mixed: zeros(frames * dim),
@@ -293,6 +296,17 @@ impl StreamDecoder {
         matches!(self.phase, Phase::Done(_))
     }
 
+    /// Sets the factor on what `level` adds to the latents from the next step on, for effects: 1 (as it is at
+    /// first) leaves every bit as it is, 0 silences the level. Stays through [`reset`](Self::reset). Of no
+    /// effect if the model has no such level or the factor is not finite.
+    pub fn set_gain(&mut self, level: usize, gain: f32) {
+        if let Some(own) = self.state.gains.get_mut(level)
+            && gain.is_finite()
+        {
+            *own = gain;
+        }
+    }
+
     /// Units of work that a step has.
     pub fn units(&self) -> usize {
         self.model.weights.decode[1].units()
@@ -386,6 +400,10 @@ impl State {
                 level.look_up(&self.codes[*i][..rows / level.stride], &mut self.vectors);
                 let part = if *i == 0 { &mut self.latents } else { &mut self.part };
                 level.unpool(kernels, &self.vectors, rows, part);
+                let gain = self.gains[*i];
+                if gain != 1.0 {
+                    part[..rows * dim].iter_mut().for_each(|value| *value *= gain);
+                }
                 if *i > 0 {
                     kernels.add(&mut self.latents[..rows * dim], &self.part[..rows * dim]);
                 }

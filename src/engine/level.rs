@@ -93,6 +93,11 @@ impl Level {
         kernels.product(&self.up, 0..self.up.panels(), x, part);
     }
 
+    /// The vector of a code; `None` beyond the codebook.
+    pub fn code(&self, code: u16) -> Option<&[f32]> {
+        self.codes.chunks_exact(self.scores.inputs()).nth(usize::from(code))
+    }
+
     /// Cost of pooling, of searching, and of unpooling `rows` rows, in multiply-adds of a large matrix
     /// product: these are too small to be as fast. Pooling, with its few outputs, waits for one
     /// multiply-add after the other; the others have chains so short that reading and writing count.

@@ -174,6 +174,12 @@ impl Model {
         (0..levels.min(layout.levels())).map(|level| layout.codes_per_step(level)).sum()
     }
 
+    /// The vector that stands for a code in its codebook, before it is spread over frames and channels: codes
+    /// with vectors close to each other sound alike. `None` if there is no such level or code.
+    pub fn code(&self, level: usize, code: u16) -> Option<&[f32]> {
+        self.weights.levels.get(level)?.code(code)
+    }
+
     /// Bytes of memory that the weights take, once for all streams.
     pub fn bytes(&self) -> usize {
         let w = &*self.weights;

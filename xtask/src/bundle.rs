@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::run::{cargo, run, target};
+use crate::run::{cargo, run, succeeds, target};
 use crate::system;
 
 /// Builds the plugin in release and lays it out as CLAP and VST3.
@@ -26,7 +26,13 @@ pub fn bundle() -> Result<()> {
     match (std::env::consts::OS, std::env::consts::ARCH) {
         ("linux", arch) => {
             copy(&library, &clap)?;
-            copy(&library, &contents.join(format!("{arch}-linux/Tessera.so")))?;
+            // Half of the file is for debuggers. The tool belongs to the linker's package.
+            if !succeeds("strip", &["--strip-debug", &clap.to_string_lossy()]) {
+                println!(
+                    "strip is not there or failed: the bundles are larger than they have to be"
+                );
+            }
+            copy(&clap, &contents.join(format!("{arch}-linux/Tessera.so")))?;
         }
         ("windows", arch) => {
             copy(&library, &clap)?;
@@ -44,7 +50,7 @@ pub fn bundle() -> Result<()> {
     }
     println!("\n{}\n{}", clap.display(), vst3.display());
     println!(
-        "To use it, copy them to ~/.clap and ~/.vst3 (Linux) and scan for plugins in your host."
+        "To use it, copy them to ~/.clap and ~/.vst3 (Linux; README for others) and let your host scan."
     );
     Ok(())
 }

@@ -13,7 +13,7 @@ struct Need {
     packages: &'static [&'static str],
 }
 
-/// What the workspace needs beside Rust.
+/// What every build of the workspace needs beside Rust.
 const NEEDS: &[Need] = &[
     Need { what: "a C compiler", probe: ("cc", &["--version"]), packages: &["gcc", "libc6-dev"] },
     #[cfg(target_os = "linux")]
@@ -24,10 +24,41 @@ const NEEDS: &[Need] = &[
     },
 ];
 
-/// Installs what is missing; does nothing, and needs no network, when nothing is.
+/// What the tests need on top: JACK for the plugin's program of its own, a screen for a picture of its
+/// window, and Python for hosts.
+#[cfg(target_os = "linux")]
+const TEST_NEEDS: &[Need] = &[
+    Need {
+        what: "JACK",
+        probe: ("pkg-config", &["--exists", "jack"]),
+        packages: &["pkg-config", "libjack-jackd2-dev"],
+    },
+    Need {
+        what: "a virtual screen",
+        probe: ("sh", &["-c", "command -v Xvfb && command -v import && command -v openbox"]),
+        packages: &["xvfb", "xauth", "imagemagick", "openbox", "libgl1", "libgl1-mesa-dri"],
+    },
+    Need {
+        what: "python3 with venv",
+        probe: ("python3", &["-c", "import venv, ensurepip"]),
+        packages: &["python3", "python3-venv"],
+    },
+];
+#[cfg(not(target_os = "linux"))]
+const TEST_NEEDS: &[Need] = &[];
+
+/// Installs what builds need and is missing; does nothing, and needs no network, when nothing is.
 pub fn packages() -> Result<()> {
-    let missing: Vec<&Need> =
-        NEEDS.iter().filter(|need| !succeeds(need.probe.0, need.probe.1)).collect();
+    install(NEEDS.iter())
+}
+
+/// The same with what the tests need on top.
+pub fn test_packages() -> Result<()> {
+    install(NEEDS.iter().chain(TEST_NEEDS))
+}
+
+fn install(needs: impl Iterator<Item = &'static Need>) -> Result<()> {
+    let missing: Vec<&Need> = needs.filter(|need| !succeeds(need.probe.0, need.probe.1)).collect();
     if missing.is_empty() {
         return Ok(());
     }

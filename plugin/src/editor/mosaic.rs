@@ -1,0 +1,232 @@
+//! The tokens as tiles: a row for each level, time from left to right, coloured by code.
+
+use std::collections::VecDeque;
+
+use egui::{Align2, Color32, FontId, Mesh, Pos2, Rect, Sense, Shape, Stroke, Ui, pos2, vec2};
+use tessera_codec::engine::Model;
+
+use super::theme;
+use crate::resynthesis::Step;
+use crate::tokens::{LONGEST_LOOP, REMEMBERED, Range, SCALES, scale};
+
+/// Width of a step in points.
+const STEP: f32 = 11.0;
+
+/// Room for the names of the rows.
+const LABELS: f32 = 64.0;
+
+/// Steps from a drag to what plays: those on their way through the rings are not there yet.
+const MARGIN: u64 = 4;
+
+/// What a row looks like.
+#[derive(Debug)]
+struct Row {
+    start: usize,
+    count: usize,
+    /// Codes a second.
+    rate: f64,
+    /// A colour for each code; codes that sound alike look alike.
+    colours: Vec<Color32>,
+}
+
+/// The tokens of the last seconds.
+#[derive(Debug, Default)]
+pub struct Mosaic {
+    rows: Vec<Row>,
+    steps: VecDeque<Step>,
+    /// Steps under a drag.
+    drag: Option<(u64, u64)>,
+}
+
+/// What a click or a drag on the mosaic asks for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Wish {
+    /// Freeze a range in all scales.
+    Hold(Range),
+    /// Freeze a scale, or let it go.
+    Toggle(usize),
+}
+
+impl Mosaic {
+    /// Rows and colours for a model.
+    pub fn set_model(&mut self, model: &Model) {
+        let layout = model.layout();
+        let config = model.config();
+        let frames = f64::from(config.sample_rate) / config.hop as f64;
+        let mut start = 0;
+        self.rows = (0..layout.levels())
+            .map(|level| {
+                let count = layout.codes_per_step(level);
+                start += count;
+                Row {
+                    start: start - count,
+                    count,
+                    rate: frames / layout.strides[level] as f64,
+                    colours: colours(model, level, layout.codebook_sizes[level]),
+                }
+            })
+            .collect();
+        self.steps.clear();
+    }
+
+    /// Takes a step.
+    pub fn push(&mut self, step: Step) {
+        // After a reset numbers begin anew: what was before cannot be held any more.
+        if self.steps.back().is_some_and(|last| step.number <= last.number) {
+            self.steps.clear();
+            self.drag = None;
+        }
+        self.steps.push_back(step);
+        while self.steps.len() > REMEMBERED {
+            self.steps.pop_front();
+        }
+    }
+
+    /// Draws the mosaic and gives what the user asks for.
+    pub fn show(&mut self, ui: &mut Ui, height: f32, frozen: [bool; SCALES]) -> Option<Wish> {
+        let (rect, response) =
+            ui.allocate_exact_size(vec2(ui.available_width(), height), Sense::click_and_drag());
+        let painter = ui.painter_at(rect);
+        painter.rect_filled(rect, 4.0, theme::WELL);
+        let area = Rect::from_min_max(rect.min + vec2(LABELS, 4.0), rect.max - vec2(4.0, 4.0));
+        let band = area.height() / self.rows.len().max(1) as f32;
+        let last = self.steps.back().map_or(0, |step| step.number);
+        let left_of = |number: u64| area.right() - (last + 1 - number.min(last + 1)) as f32 * STEP;
+
+        let mut tiles = Mesh::default();
+        for step in self.steps.iter().rev() {
+            let left = left_of(step.number);
+            if left + STEP < area.left() {
+                break;
+            }
+            for (index, row) in self.rows.iter().enumerate() {
+                let top = area.top() + band * index as f32;
+                let width = STEP / row.count as f32;
+                for i in 0..row.count {
+                    let tile = Rect::from_min_size(
+                        pos2(left + width * i as f32, top + 1.0),
+                        vec2(width - if row.count > 2 { 0.4 } else { 0.8 }, band - 2.0),
+                    );
+                    let colour = match step.codes.get(row.start + i) {
+                        Some(code) if row.start + i < step.count => {
+                            let colour = row.colours.get(usize::from(*code)).copied();
+                            let colour = colour.unwrap_or(theme::LINE);
+                            if step.lost { colour.gamma_multiply(0.25) } else { colour }
+                        }
+                        _ => theme::PANEL,
+                    };
+                    let tile = tile.intersect(area);
+                    if tile.is_positive() {
+                        tiles.add_colored_rect(tile, colour);
+                    }
+                }
+            }
+        }
+        painter.add(Shape::mesh(tiles));
+        self.labels(ui, rect, area, band, frozen);
+
+        let step_at = |at: Pos2| {
+            let back = ((area.right() - at.x) / STEP).max(0.0) as u64;
+            last.saturating_sub(back)
+        };
+        let mut wish = None;
+        if let Some(at) = response.interact_pointer_pos() {
+            if response.drag_started() && area.contains(at) {
+                self.drag = Some((step_at(at), step_at(at)));
+            } else if response.dragged()
+                && let Some((_, to)) = &mut self.drag
+            {
+                *to = step_at(at);
+            } else if response.clicked() && at.x < area.left() {
+                let row = ((at.y - area.top()) / band).max(0.0) as usize;
+                wish = Some(Wish::Toggle(scale(row)));
+            }
+        }
+        if let Some((from, to)) = self.drag {
+            let (from, to) = (from.min(to), from.max(to));
+            let shade = Rect::from_min_max(
+                pos2(left_of(from).max(area.left()), area.top()),
+                pos2(left_of(to) + STEP, area.bottom()),
+            );
+            painter.rect_filled(shade, 0.0, theme::ICE.gamma_multiply(0.25));
+            painter.rect_stroke(shade, 0.0, Stroke::new(1.5, theme::ICE), egui::StrokeKind::Inside);
+            if response.drag_stopped() {
+                self.drag = None;
+                let oldest = (last + MARGIN).saturating_sub(REMEMBERED as u64);
+                let first = from.max(oldest).max(to.saturating_sub(LONGEST_LOOP as u64 - 1));
+                wish = Some(Wish::Hold(Range { first, steps: (to + 1 - first.min(to)) as usize }));
+            }
+        }
+        response.on_hover_text(
+            "Drag over tiles to freeze them in a loop; click a row's name to hold it",
+        );
+        wish
+    }
+
+    fn labels(&self, ui: &Ui, rect: Rect, area: Rect, band: f32, frozen: [bool; SCALES]) {
+        let painter = ui.painter_at(rect);
+        for (index, row) in self.rows.iter().enumerate() {
+            let top = area.top() + band * index as f32;
+            let held = frozen[scale(index)];
+            let name = ["Coarse", "Middle", "Fine"][scale(index)];
+            let colour = if held { theme::ICE } else { theme::TEXT };
+            let at = pos2(rect.left() + 8.0, top + band / 2.0);
+            painter.text(
+                at - vec2(0.0, 7.0),
+                Align2::LEFT_CENTER,
+                name,
+                FontId::proportional(11.0),
+                colour,
+            );
+            let under = if held { "frozen".into() } else { format!("{:.0} / s", row.rate) };
+            let colour = if held { theme::ICE } else { theme::FAINT };
+            painter.text(
+                at + vec2(0.0, 6.0),
+                Align2::LEFT_CENTER,
+                under,
+                FontId::proportional(10.0),
+                colour,
+            );
+            if held {
+                let edge = Rect::from_min_size(pos2(area.left(), top), vec2(area.width(), band))
+                    .shrink(0.5);
+                painter.rect_stroke(
+                    edge,
+                    2.0,
+                    Stroke::new(1.0, theme::ICE),
+                    egui::StrokeKind::Inside,
+                );
+            }
+        }
+    }
+}
+
+/// Colours from the three values of a codebook's vectors that differ most: lightness, and a hue from the
+/// angle of the other two.
+fn colours(model: &Model, level: usize, size: usize) -> Vec<Color32> {
+    let vectors: Vec<&[f32]> =
+        (0..size).filter_map(|code| model.code(level, u16::try_from(code).ok()?)).collect();
+    let dim = vectors.first().map_or(0, |vector| vector.len());
+    let count = vectors.len().max(1) as f32;
+    let mut spreads: Vec<(usize, f32, f32)> = (0..dim)
+        .map(|i| {
+            let mean = vectors.iter().map(|v| v[i]).sum::<f32>() / count;
+            let spread = vectors.iter().map(|v| (v[i] - mean).powi(2)).sum::<f32>() / count;
+            (i, mean, spread.sqrt().max(1e-9))
+        })
+        .collect();
+    spreads.sort_by(|a, b| b.2.total_cmp(&a.2));
+    let value = |vector: &[f32], rank: usize| {
+        spreads.get(rank).map_or(0.0, |(i, mean, spread)| (vector[*i] - mean) / spread)
+    };
+    vectors
+        .iter()
+        .map(|vector| {
+            let (a, b, c) = (value(vector, 0), value(vector, 1), value(vector, 2));
+            let hue = (b.atan2(a) / std::f32::consts::TAU + 0.5).rem_euclid(1.0);
+            let light = 0.62 + 0.22 * (c * 0.8).tanh();
+            let strong = 0.35 + 0.3 * (a.hypot(b) * 0.6).tanh();
+            egui::ecolor::Hsva::new(hue, strong, light, 1.0).into()
+        })
+        .collect()
+}

@@ -1,0 +1,404 @@
+//! The codec on the audio thread, at the model's rate: samples in, samples out, a fixed delay.
+//!
+//! A step's tokens need all of its samples, so its work can begin only when they are there. It is spread
+//! evenly over the time in which the next step's samples come in, in small units, so that no block carries
+//! much more than its share however small it is. That costs a step of delay and no more.
+
+use std::sync::Arc;
+
+use tessera_codec::engine::{Model, StreamDecoder, StreamEncoder};
+
+use crate::tokens::{self, Neighbours, Range, SCALES, TokenEffects};
+
+/// The most codes that a step may have to be shown in the editor.
+pub const SHOWN_CODES: usize = 64;
+
+/// Below this (-60 dB) a step is not worth freezing.
+const AUDIBLE: f32 = 1e-3;
+
+/// Seconds of digital silence after which the output becomes digital silence, too: more than the network
+/// remembers.
+const SILENCE: f64 = 1.0;
+
+/// Samples in which the output comes back from silence; before what broke the silence is heard.
+const RETURN: usize = 240;
+
+/// What a step is made with; read when its work begins.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Settings {
+    /// Levels that are decoded; more than the model has count as all.
+    pub levels: usize,
+    /// Factor on what each scale's levels add.
+    pub gains: [f32; SCALES],
+    /// What is done to the tokens.
+    pub tokens: tokens::Settings,
+}
+
+/// Tokens of a step, as played, for the editor.
+#[derive(Debug, Clone, Copy)]
+pub struct Step {
+    /// Its number.
+    pub number: u64,
+    /// Codes of the first channel, level by level.
+    pub codes: [u16; SHOWN_CODES],
+    /// How many of them there are, with the levels that are decoded.
+    pub count: usize,
+    /// Whether it was lost on the way.
+    pub lost: bool,
+}
+
+/// What happens while samples are made.
+pub trait Observer {
+    /// The tokens of a step are known.
+    fn step(&mut self, step: &Step);
+}
+
+#[derive(Debug)]
+struct Channel {
+    encoder: StreamEncoder,
+    decoder: StreamDecoder,
+    /// The samples that go out while the next ones come in.
+    ready: Box<[f32]>,
+}
+
+/// Encoder, token effects and decoder of some channels.
+#[derive(Debug)]
+pub struct Resynthesis {
+    model: Model,
+    channels: Box<[Channel]>,
+    /// By channel, the codes of the step at work.
+    codes: Box<[Box<[u16]>]>,
+    effects: TokenEffects,
+    /// Samples of the current step that have come in.
+    filled: usize,
+    /// Whether the step before is being worked on, and the units of work done on it.
+    working: bool,
+    done: usize,
+    settings: Settings,
+    /// Largest sample of the step that comes in, and of the one at work.
+    peak: f32,
+    peak_at_work: f32,
+    /// Steps of digital silence in a row, up to the one at work.
+    silent: usize,
+    /// Gain at the end of the last step, and the one to reach with the step at work.
+    gain: f32,
+    next_gain: f32,
+    /// Whether nothing has come out yet.
+    fresh: bool,
+}
+
+impl Resynthesis {
+    /// A stream at its beginning.
+    pub fn new(model: &Model, neighbours: Arc<Neighbours>, channels: usize) -> Self {
+        let per_step = model.codes_per_step(model.levels());
+        Self {
+            channels: (0..channels)
+                .map(|_| Channel {
+                    encoder: StreamEncoder::new(model),
+                    decoder: StreamDecoder::new(model),
+                    ready: vec![0.0; model.chunk_samples()].into(),
+                })
+                .collect(),
+            codes: (0..channels).map(|_| vec![0; per_step].into()).collect(),
+            effects: TokenEffects::new(model, neighbours, channels),
+            filled: 0,
+            working: false,
+            done: 0,
+            settings: Settings {
+                levels: model.levels(),
+                gains: [1.0; SCALES],
+                tokens: tokens::Settings::default(),
+            },
+            peak: 0.0,
+            peak_at_work: 0.0,
+            silent: 0,
+            gain: 1.0,
+            next_gain: 1.0,
+            fresh: true,
+            model: model.clone(),
+        }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Delay in samples.
+    pub fn latency(&self) -> usize {
+        let lag = self.channels.first().map_or(0, |channel| channel.decoder.latency_samples());
+        2 * self.model.chunk_samples() + lag
+    }
+
+    /// Has frozen scales play a range of steps that have been.
+    pub fn hold(&mut self, range: Range) {
+        self.effects.hold(range);
+    }
+
+    /// Replaces `frames` samples of each channel by those `latency` before. Samples must be finite.
+    pub fn process(
+        &mut self,
+        samples: &mut [Box<[f32]>],
+        frames: usize,
+        settings: &Settings,
+        observer: &mut impl Observer,
+    ) {
+        let chunk = self.model.chunk_samples();
+        let mut at = 0;
+        while at < frames {
+            let count = (frames - at).min(chunk - self.filled);
+            for (channel, samples) in self.channels.iter_mut().zip(samples.iter_mut()) {
+                let samples = &mut samples[at..at + count];
+                self.peak = samples.iter().fold(self.peak, |peak, sample| peak.max(sample.abs()));
+                channel.encoder.fill(samples);
+                samples.copy_from_slice(&channel.ready[self.filled..self.filled + count]);
+            }
+            self.filled += count;
+            at += count;
+            self.work(observer);
+            if self.filled == chunk {
+                self.finish_step();
+                self.begin_step(settings);
+            }
+        }
+    }
+
+    /// Units of work that a step has in all.
+    fn units(&self) -> usize {
+        let each = |channel: &Channel| channel.encoder.units() + channel.decoder.units();
+        self.channels.iter().map(each).sum()
+    }
+
+    /// Does as much of the work as is due.
+    fn work(&mut self, observer: &mut impl Observer) {
+        if !self.working {
+            return;
+        }
+        let due = self.units() * self.filled / self.model.chunk_samples();
+        let channels = self.channels.len();
+        let encoded = self.channels.iter().map(|channel| channel.encoder.units()).sum();
+        while self.done < due {
+            // Channels take turns, so that a unit's weights are still in the cache for the next one.
+            let channel = &mut self.channels[self.done % channels];
+            if self.done < encoded {
+                channel.encoder.advance(1);
+            } else {
+                channel.decoder.advance(1);
+            }
+            self.done += 1;
+            if self.done == encoded {
+                self.exchange(observer);
+            }
+        }
+    }
+
+    /// Between encoding and decoding: the tokens are there.
+    fn exchange(&mut self, observer: &mut impl Observer) {
+        // None of the calls to the engine can fail here: the steps are complete, the slices as long as they
+        // have to be, the codes from their codebooks. If one did, the step would be silent.
+        for (channel, codes) in self.channels.iter_mut().zip(&mut self.codes) {
+            if channel.encoder.take(codes).is_err() {
+                codes.fill(0);
+            }
+        }
+        let number = self.effects.step();
+        let audible = self.peak_at_work > AUDIBLE;
+        let sent = self.effects.apply(&mut self.codes, &self.settings.tokens, audible);
+        let silence = self.silent as f64 * self.model.chunk_samples() as f64;
+        let keep = silence < SILENCE * f64::from(self.model.config().sample_rate)
+            || self.effects.is_frozen();
+        self.next_gain = if keep { sent } else { 0.0 };
+        let levels = self.settings.levels.clamp(1, self.model.levels());
+        let count = self.model.codes_per_step(levels);
+        for (channel, codes) in self.channels.iter_mut().zip(&self.codes) {
+            for level in 0..levels {
+                channel.decoder.set_gain(level, self.settings.gains[tokens::scale(level)]);
+            }
+            if channel.decoder.begin(&codes[..count], levels).is_err() {
+                self.next_gain = 0.0;
+            }
+        }
+        let mut step = Step {
+            number,
+            codes: [0; SHOWN_CODES],
+            count: count.min(SHOWN_CODES),
+            lost: sent < 1.0,
+        };
+        if let Some(codes) = self.codes.first() {
+            step.codes[..step.count].copy_from_slice(&codes[..step.count]);
+        }
+        observer.step(&step);
+    }
+
+    /// What was worked on becomes what goes out.
+    fn finish_step(&mut self) {
+        if !self.working {
+            return;
+        }
+        for channel in &mut self.channels {
+            if channel.decoder.take(&mut channel.ready).is_err() {
+                channel.ready.fill(0.0);
+            }
+            if self.gain != 1.0 || self.next_gain != 1.0 {
+                fade(&mut channel.ready, self.gain, self.next_gain);
+            }
+        }
+        self.gain = self.next_gain;
+        if std::mem::take(&mut self.fresh) {
+            // The decoder's lag: sound from before the beginning.
+            for channel in &mut self.channels {
+                let lag = channel.decoder.latency_samples().min(channel.ready.len());
+                channel.ready[..lag].fill(0.0);
+            }
+        }
+    }
+
+    fn begin_step(&mut self, settings: &Settings) {
+        self.settings = *settings;
+        self.peak_at_work = self.peak;
+        self.silent = if self.peak == 0.0 { self.silent.saturating_add(1) } else { 0 };
+        self.peak = 0.0;
+        self.filled = 0;
+        self.done = 0;
+        self.working = true;
+        for channel in &mut self.channels {
+            // All levels, so that those that are not decoded are there when they are wanted.
+            self.working &= channel.encoder.begin(self.model.levels()).is_ok();
+        }
+    }
+
+    /// As if nothing had been given.
+    pub fn reset(&mut self) {
+        for channel in &mut self.channels {
+            channel.encoder.reset();
+            channel.decoder.reset();
+            channel.ready.fill(0.0);
+        }
+        self.effects.reset();
+        (self.filled, self.done, self.working) = (0, 0, false);
+        (self.peak, self.peak_at_work, self.silent) = (0.0, 0.0, 0);
+        (self.gain, self.next_gain, self.fresh) = (1.0, 1.0, true);
+    }
+}
+
+/// From one gain to another: down over the whole slice, up at its beginning.
+fn fade(samples: &mut [f32], from: f32, to: f32) {
+    let length = if to > from { RETURN.min(samples.len()) } else { samples.len() };
+    for (n, sample) in samples.iter_mut().enumerate() {
+        *sample *= if n < length { from + (to - from) * (n as f32 / length as f32) } else { to };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use super::*;
+
+    struct Nobody;
+
+    impl Observer for Nobody {
+        fn step(&mut self, _step: &Step) {}
+    }
+
+    static MODEL: LazyLock<(Model, Arc<Neighbours>)> = LazyLock::new(|| {
+        let model = Model::shipped().unwrap();
+        let neighbours = Arc::new(Neighbours::new(&model));
+        (model, neighbours)
+    });
+
+    fn settings() -> Settings {
+        Settings { levels: 4, gains: [1.0; 3], tokens: tokens::Settings::default() }
+    }
+
+    fn sound(samples: usize) -> Vec<f32> {
+        (0..samples)
+            .map(|n| {
+                let t = n as f32 / 48_000.0;
+                (t * 1800.0).sin() * 0.3 + ((t * 400.0).sin() * 40.0).sin() * 0.2
+            })
+            .collect()
+    }
+
+    fn run(sound: &[f32], block: usize, settings: &Settings) -> Vec<f32> {
+        let mut stage = Resynthesis::new(&MODEL.0, MODEL.1.clone(), 1);
+        let mut out = Vec::new();
+        for block in sound.chunks(block) {
+            let mut samples = [block.to_vec().into_boxed_slice()];
+            stage.process(&mut samples, block.len(), settings, &mut Nobody);
+            out.extend_from_slice(&samples[0]);
+        }
+        out
+    }
+
+    /// The codec as a file is coded: encode, then decode, with the lag taken out.
+    fn coded(sound: &[f32], levels: usize) -> Vec<f32> {
+        let model = &MODEL.0;
+        let mut encoder = StreamEncoder::new(model);
+        let mut codes = vec![0; (sound.len() / 1920 + 3) * model.codes_per_step(levels)];
+        let done = encoder.process_into(sound, levels, &mut codes).unwrap();
+        let rest = encoder.finish(levels, &mut codes[done.produced..]).unwrap();
+        codes.truncate(done.produced + rest.produced);
+        let mut decoder = StreamDecoder::new(model);
+        let mut out = vec![0.0; codes.len() / model.codes_per_step(levels) * 1920];
+        decoder.process_into(&codes, levels, &mut out).unwrap();
+        out[decoder.latency_samples()..][..sound.len()].to_vec()
+    }
+
+    #[test]
+    fn it_is_the_codec_and_nothing_else() {
+        let sound = sound(30_000);
+        for levels in [1, 4] {
+            let coded = coded(&sound, levels);
+            for block in [64, 1000, 30_000] {
+                let out = run(&sound, block, &Settings { levels, ..settings() });
+                assert_eq!(out[..5280], [0.0; 5280][..]);
+                assert_eq!(out[5280..], coded[..sound.len() - 5280], "{levels} levels in {block}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_scale_without_gain_is_not_there() {
+        let sound = sound(20_000);
+        let muted = Settings { gains: [1.0, 0.0, 0.0], ..settings() };
+        let one = Settings { levels: 1, ..settings() };
+        let (muted, one) = (run(&sound, 480, &muted), run(&sound, 480, &one));
+        assert!(muted.iter().zip(&one).all(|(a, b)| (a - b).abs() < 1e-6));
+        assert_ne!(one, run(&sound, 480, &settings()));
+    }
+
+    #[test]
+    fn long_silence_becomes_digital_silence_and_sound_returns_whole() {
+        let mut all = sound(20_000);
+        all.resize(200_000, 0.0);
+        all.extend(sound(40_000));
+        let out = run(&all, 512, &settings());
+        let tail = 20_000 + 48_000 + 3 * 1920 + 5280;
+        assert!(out[20_000..40_000].iter().any(|s| *s != 0.0));
+        assert!(out[tail..200_000].iter().all(|s| *s == 0.0));
+        // From where it begins again it is what it would be without the fade.
+        let coded = coded(&all, 4);
+        assert_eq!(out[205_280..], coded[200_000..234_720]);
+    }
+
+    #[test]
+    fn what_is_frozen_sounds_without_input() {
+        let mut stage = Resynthesis::new(&MODEL.0, MODEL.1.clone(), 2);
+        let mut frozen = settings();
+        frozen.tokens.freeze = [true; 3];
+        let sound = sound(9600);
+        let mut samples = [sound.clone().into_boxed_slice(), sound.into_boxed_slice()];
+        stage.process(&mut samples, 9600, &settings(), &mut Nobody);
+        let mut samples =
+            [self::sound(9600).into_boxed_slice(), self::sound(9600).into_boxed_slice()];
+        stage.process(&mut samples, 9600, &frozen, &mut Nobody);
+        let mut silence =
+            [vec![0.0; 192_000].into_boxed_slice(), vec![0.0; 192_000].into_boxed_slice()];
+        stage.process(&mut silence, 192_000, &frozen, &mut Nobody);
+        for second in silence[0].chunks(48_000) {
+            let power: f32 = second.iter().map(|s| s * s).sum::<f32>() / 48_000.0;
+            assert!(power > 1e-6 && power < 1.0, "{power}");
+        }
+    }
+}

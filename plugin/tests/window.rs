@@ -1,0 +1,105 @@
+//! The plugin's window on a virtual screen: it opens, draws what it should, and closes.
+//!
+//! Without Xvfb, openbox and ImageMagick the test says so and ends.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Ends a program when the test does, however it does.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(command: &mut Command) -> Option<Running> {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()
+        .map(Running)
+}
+
+/// A picture of the screen: width, height, RGB.
+fn picture(display: &str, file: &Path) -> Option<(usize, usize, Vec<u8>)> {
+    let taken = Command::new("import")
+        .args(["-display", display, "-window", "root", "-depth", "8"])
+        .arg(format!("ppm:{}", file.display()))
+        .output()
+        .ok()?;
+    if !taken.status.success() {
+        return None;
+    }
+    let bytes = std::fs::read(file).ok()?;
+    // P6, width, height, 255, and then the pixels.
+    let mut words = bytes.splitn(4, |byte| byte.is_ascii_whitespace());
+    let number = |word: Option<&[u8]>| std::str::from_utf8(word?).ok()?.parse::<usize>().ok();
+    (words.next()? == b"P6").then_some(())?;
+    let (width, height) = (number(words.next())?, number(words.next())?);
+    let pixels = bytes.get(bytes.len() - width * height * 3..)?.to_vec();
+    Some((width, height, pixels))
+}
+
+/// Pixels near a colour of the theme.
+fn count(pixels: &[u8], colour: [u8; 3]) -> usize {
+    let near = |pixel: &[u8]| pixel.iter().zip(colour).all(|(a, b)| a.abs_diff(b) < 6);
+    pixels.chunks_exact(3).filter(|pixel| near(pixel)).count()
+}
+
+#[test]
+fn the_window_shows_tokens_and_knobs() {
+    let has = |program: &str| {
+        Command::new("sh")
+            .args(["-c", &format!("command -v {program}")])
+            .output()
+            .is_ok_and(|o| o.status.success())
+    };
+    if !(has("Xvfb") && has("openbox") && has("import")) {
+        println!("skipped: Xvfb, openbox and ImageMagick are needed");
+        return;
+    }
+    let display = format!(":{}", 200 + std::process::id() % 5000);
+    let screen = ["-screen", "0", "1000x700x24"];
+    let _screen = start(Command::new("Xvfb").arg(&display).args(screen)).unwrap();
+    sleep(Duration::from_secs(1));
+    let _manager = start(Command::new("openbox").env("DISPLAY", &display));
+    let mut tessera = start(
+        Command::new(env!("CARGO_BIN_EXE_tessera-standalone"))
+            .args(["--backend", "dummy"])
+            .env("DISPLAY", &display)
+            .env("LIBGL_ALWAYS_SOFTWARE", "1"),
+    )
+    .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let begun = Instant::now();
+    // Panels, what is set, and text; and the tiles, which silence has, too, in many colours.
+    let complete = |pixels: &[u8]| {
+        let colours: std::collections::HashSet<[u8; 3]> = pixels
+            .chunks_exact(3)
+            .map(|pixel| [pixel[0] / 16, pixel[1] / 16, pixel[2] / 16])
+            .collect();
+        count(pixels, [0x1b, 0x1d, 0x23]) > 40_000
+            && count(pixels, [0xf2, 0xa6, 0x5a]) > 500
+            && count(pixels, [0xe8, 0xe6, 0xe0]) > 500
+            && colours.len() > 60
+    };
+    loop {
+        let now = picture(&display, &folder.path().join("screen.ppm"));
+        if now.as_ref().is_some_and(|(.., pixels)| complete(pixels)) {
+            break;
+        }
+        assert!(tessera.0.try_wait().unwrap().is_none(), "the program has ended");
+        assert!(
+            begun.elapsed() < Duration::from_secs(90),
+            "the window is not there or not complete"
+        );
+        sleep(Duration::from_millis(500));
+    }
+}
