@@ -6,6 +6,7 @@
 //!
 //! Counts the thread's own CPU time, so that what else runs on the machine does not count (but for the
 //! caches it takes). The first two seconds are left out.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::{Duration, Instant};
 
@@ -59,15 +60,15 @@ fn main() {
     for _ in 0..((seconds * rate) as usize / block) {
         let sound: Vec<[[f32; BLOCK]; CHANNELS]> = (0..block.div_ceil(BLOCK))
             .map(|_| {
-                let mut piece = [[0.0; BLOCK]; CHANNELS];
-                for i in 0..BLOCK {
+                let (mut left, mut right) = ([0.0; BLOCK], [0.0; BLOCK]);
+                for (left, right) in left.iter_mut().zip(&mut right) {
                     n = n.wrapping_add(1);
                     let noise =
                         (n.wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 24) as f32 - 0.5;
                     let tone = (n as f32 * 0.031).sin() * 0.3;
-                    (piece[0][i], piece[1][i]) = (tone + noise * 0.1, tone - noise * 0.1);
+                    (*left, *right) = (tone + noise * 0.1, tone - noise * 0.1);
                 }
-                piece
+                [left, right]
             })
             .collect();
         let start = now();

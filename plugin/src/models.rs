@@ -135,7 +135,7 @@ impl Models {
     pub fn load(&self, choice: Choice, playing: Option<Loaded>) -> Option<Loaded> {
         let (loaded, problem) = match choice {
             Choice::Embedded => (Loaded::embedded(), None),
-            Choice::Folder => match self.from_folder() {
+            Choice::Folder => match self.load_folder() {
                 Ok((loaded, remark)) => (Ok(loaded), remark),
                 Err(problem) => (playing.map_or_else(Loaded::embedded, Ok), Some(problem)),
             },
@@ -159,7 +159,7 @@ impl Models {
     }
 
     /// The folder's model, and what is to be said about it.
-    fn from_folder(&self) -> Result<(Loaded, Option<String>), String> {
+    fn load_folder(&self) -> Result<(Loaded, Option<String>), String> {
         let source = self.source.read().unwrap_or_else(PoisonError::into_inner).clone();
         if source.path.as_os_str().is_empty() {
             return Err("No folder was chosen; the built-in model plays".into());

@@ -1,4 +1,5 @@
 //! The CLAP in a host: clack loads what cargo built, as a host does.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::ffi::CString;
 use std::io::Cursor;
@@ -121,7 +122,7 @@ impl Instance {
             let input = input_ports.with_input_buffers([AudioPortBuffer {
                 latency: 0,
                 channels: AudioPortBufferType::f32_input_only(
-                    input.iter_mut().map(|channel| InputChannel::variable(channel)),
+                    input.iter_mut().map(InputChannel::variable),
                 ),
             }]);
             let mut output_audio = output_ports.with_output_buffers([AudioPortBuffer {

@@ -1,6 +1,7 @@
 //! The plugin's window on a virtual screen: it opens, draws what it should, and closes.
 //!
 //! Without Xvfb, openbox and ImageMagick the test says so and ends.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
