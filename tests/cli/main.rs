@@ -14,4 +14,5 @@ mod measuring;
 #[cfg(target_os = "linux")]
 mod memory;
 mod repairing;
+mod tokens;
 mod training;

@@ -45,7 +45,7 @@ pub struct Args {
 
 /// Formats of samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
+pub enum Format {
     /// 16-bit integers.
     S16,
     /// 24-bit integers.

@@ -23,6 +23,7 @@ mod progress;
 mod repair;
 mod report;
 mod sound;
+mod tokens;
 #[cfg(feature = "train")]
 mod train;
 mod verify;
@@ -61,6 +62,7 @@ enum Command {
     Repair(repair::Args),
     Eval(eval::Args),
     Plot(plot::Args),
+    Tokens(tokens::Args),
     #[cfg(feature = "live")]
     Devices(devices::Args),
     #[cfg(feature = "live")]
@@ -91,6 +93,7 @@ fn main() -> ExitCode {
         Command::Repair(args) => repair::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Plot(args) => plot::run(args),
+        Command::Tokens(args) => tokens::run(args),
         #[cfg(feature = "live")]
         Command::Devices(args) => devices::run(args),
         #[cfg(feature = "live")]

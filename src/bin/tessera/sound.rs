@@ -73,6 +73,11 @@ pub fn mono(channels: &[Vec<f32>]) -> Vec<f32> {
 /// All audio files below a folder with their names relative to it, `/` between the parts, sorted.
 /// Hidden files and folders are left out.
 pub fn list(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
+    list_where(folder, is_audio)
+}
+
+/// As [`list`], of the files whose path is `wanted`.
+pub fn list_where(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
     let mut folders = vec![(folder.to_path_buf(), String::new())];
     while let Some((path, prefix)) = folders.pop() {
@@ -88,7 +93,7 @@ pub fn list(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
             let kind = entry.file_type().with_context(fail)?;
             if kind.is_dir() {
                 folders.push((entry.path(), name + "/"));
-            } else if is_audio(&entry.path()) && entry.path().is_file() {
+            } else if wanted(&entry.path()) && entry.path().is_file() {
                 found.push((name, entry.path()));
             }
         }
@@ -100,7 +105,8 @@ pub fn list(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(found)
 }
 
-fn is_audio(path: &Path) -> bool {
+/// Whether a file is audio by its name.
+pub fn is_audio(path: &Path) -> bool {
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
     EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(extension))
 }

@@ -1,0 +1,56 @@
+//! Tokens as an array of channels x codes for each level, for the formats that hold arrays.
+
+use super::{Format, TokenFile, TokenFileError};
+use crate::bitstream::Header;
+use crate::tokens::Tokens;
+
+/// Name of the metadata beside the arrays.
+pub const METADATA: &str = "metadata";
+
+/// Name of the array of a level, counted from 0; in names levels count from 1, as everywhere outside.
+pub fn name(level: usize) -> String {
+    format!("level_{}", level + 1)
+}
+
+/// Channels and codes of a level.
+pub fn shape(file: &TokenFile, level: usize) -> [usize; 2] {
+    [file.channels.len(), file.channels.first().map_or(0, |t| t.levels[level].len())]
+}
+
+/// The codes of a level as bytes: row by row, 16 bits each, least significant byte first.
+pub fn bytes(file: &TokenFile, level: usize) -> Vec<u8> {
+    let rows = file.channels.iter().flat_map(|tokens| &tokens.levels[level]);
+    rows.flat_map(|code| code.to_le_bytes()).collect()
+}
+
+/// Puts tokens together from the arrays that `array` gives by name: their shape and bytes.
+pub fn tokens<'a>(
+    format: Format,
+    header: Header,
+    mut array: impl FnMut(&str) -> Result<(Vec<usize>, &'a [u8]), TokenFileError>,
+) -> Result<TokenFile, TokenFileError> {
+    let mut channels = vec![Tokens::default(); header.channels.into()];
+    for level in 0..header.layout.levels() {
+        let name = name(level);
+        let (shape, bytes) = array(&name)?;
+        let fits = match shape[..] {
+            [rows, codes] => {
+                rows == channels.len()
+                    && rows.checked_mul(codes).and_then(|n| n.checked_mul(2)) == Some(bytes.len())
+            }
+            _ => false,
+        };
+        if !fits {
+            let reason =
+                format!("{name} has the shape {shape:?}, not [{} channels, codes]", channels.len());
+            return Err(TokenFileError::damaged(format, reason));
+        }
+        let row = bytes.len() / channels.len().max(1);
+        for (channel, tokens) in channels.iter_mut().enumerate() {
+            let row = &bytes[channel * row..(channel + 1) * row];
+            let codes = row.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
+            tokens.levels.push(codes.collect());
+        }
+    }
+    TokenFile::new(header, channels)
+}
