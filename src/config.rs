@@ -86,7 +86,7 @@ impl Default for CodecConfig {
             analysis_window: 1920,
             level_bands: 64,
             synthesis_window: 1920,
-            noise_band: [1000, 1600],
+            noise_band: [900, 1000],
             noise_bands: 128,
             dim: 384,
             expansion: 3,
