@@ -2,7 +2,7 @@
 //!
 //! The codec runs on the audio thread itself ([`resynthesis`]), free of allocation and spread evenly over
 //! blocks, so that a render is the same offline and live, in blocks of any size. Around it lie rate
-//! conversion ([`line`]) and everything a mixing desk would have ([`processor`]). Models are loaded and
+//! conversion ([`mod@line`]) and everything a mixing desk would have ([`processor`]). Models are loaded and
 //! lines are made on other threads ([`mod@exchange`]).
 
 pub mod dsp;
