@@ -278,22 +278,11 @@ impl StreamDecoder {
 
     /// Does the next `units` units of the step that was begun; whether it is done.
     pub fn advance(&mut self, units: usize) -> bool {
-        if let Phase::Computing { work, unit } = self.phase {
-            let weights = &*self.model.weights;
-            let schedule = &weights.decode[1];
-            let end = unit.saturating_add(units).min(schedule.units());
-            for unit in unit..end {
-                for task in schedule.unit(unit) {
-                    self.state.run(weights, self.model.kernels, task, work);
-                }
-            }
-            self.phase = if end == schedule.units() {
-                Phase::Done(work)
-            } else {
-                Phase::Computing { work, unit: end }
-            };
-        }
-        matches!(self.phase, Phase::Done(_))
+        let Self { model, phase, state, .. } = self;
+        let weights = &*model.weights;
+        phase.advance(&weights.decode[1], units, |task, work| {
+            state.run(weights, model.kernels, task, work);
+        })
     }
 
     /// Sets the factor on what `level` adds to the latents from the next step on, for effects: 1 (as it is at
@@ -372,14 +361,12 @@ impl StreamDecoder {
 
     /// Computes what was begun, and writes it if there is room; how many samples were written.
     fn drain(&mut self, samples: &mut [f32]) -> usize {
-        if let Phase::Computing { work, unit: 0 } = self.phase {
-            for task in self.model.weights.decode[0].tasks() {
-                self.state.run(&self.model.weights, self.model.kernels, task, work);
-            }
-            self.phase = Phase::Done(work);
-        }
-        self.advance(usize::MAX);
-        let Phase::Done(work) = self.phase else { return 0 };
+        let Self { model, phase, state, .. } = self;
+        let weights = &*model.weights;
+        let done = phase.complete(&weights.decode, |task, work| {
+            state.run(weights, model.kernels, task, work);
+        });
+        let Some(work) = done else { return 0 };
         let count = work.steps * self.chunk_samples();
         if samples.len() < count {
             return 0;

@@ -306,22 +306,11 @@ impl StreamEncoder {
 
     /// Does the next `units` units of the step that was begun; whether it is done.
     pub fn advance(&mut self, units: usize) -> bool {
-        if let Phase::Computing { work, unit } = self.phase {
-            let weights = &*self.model.weights;
-            let schedule = &weights.encode[1];
-            let end = unit.saturating_add(units).min(schedule.units());
-            for unit in unit..end {
-                for task in schedule.unit(unit) {
-                    self.state.run(weights, self.model.kernels, task, work);
-                }
-            }
-            self.phase = if end == schedule.units() {
-                Phase::Done(work)
-            } else {
-                Phase::Computing { work, unit: end }
-            };
-        }
-        matches!(self.phase, Phase::Done(_))
+        let Self { model, phase, state, .. } = self;
+        let weights = &*model.weights;
+        phase.advance(&weights.encode[1], units, |task, work| {
+            state.run(weights, model.kernels, task, work);
+        })
     }
 
     /// Units of work that a step has.
@@ -395,14 +384,12 @@ impl StreamEncoder {
 
     /// Computes what was begun, and writes it if there is room; how many codes were written.
     fn drain(&mut self, codes: &mut [u16]) -> usize {
-        if let Phase::Computing { work, unit: 0 } = self.phase {
-            for task in self.model.weights.encode[0].tasks() {
-                self.state.run(&self.model.weights, self.model.kernels, task, work);
-            }
-            self.phase = Phase::Done(work);
-        }
-        self.advance(usize::MAX);
-        let Phase::Done(work) = self.phase else { return 0 };
+        let Self { model, phase, state, .. } = self;
+        let weights = &*model.weights;
+        let done = phase.complete(&weights.encode, |task, work| {
+            state.run(weights, model.kernels, task, work);
+        });
+        let Some(work) = done else { return 0 };
         let count = work.steps * self.model.codes_per_step(work.levels);
         if codes.len() < count {
             return 0;
