@@ -13,6 +13,7 @@ pub mod engine;
 pub mod files;
 pub mod metrics;
 pub mod plot;
+pub mod prior;
 pub mod token_files;
 pub mod tokens;
 
