@@ -155,12 +155,13 @@ impl StreamEncoder {
         let dim = w.config.dim;
         let past = w.config.encoder_window() - w.config.hop;
         let zeros = |n: usize| vec![0.0f32; n].into_boxed_slice();
+        let block = BlockState::new(dim, w.config.kernel, frames);
         let state = State {
             window: zeros(past + steps * chunk),
             past,
             band_levels: BandLevelsState::new(&w.band_levels),
             levels: zeros(frames * w.band_levels.count()),
-            blocks: w.encoder_blocks.iter().map(|_| BlockState::new(&w.config, frames)).collect(),
+            blocks: vec![block; w.encoder_blocks.len()].into(),
             mixed: zeros(frames * dim),
             hidden: zeros(frames * dim * w.config.expansion),
             rest: zeros(frames * dim),

@@ -30,5 +30,10 @@
 //! from before the first step of its chunk: blocks begin with zeros.
 
 mod config;
+mod state;
+mod weights;
 
+pub use crate::model_files::{PRIOR_CONFIG_FILE, PRIOR_WEIGHTS_FILE};
 pub use config::PriorConfig;
+pub use state::PriorState;
+pub use weights::Prior;
