@@ -30,10 +30,14 @@
 //! from before the first step of its chunk: blocks begin with zeros.
 
 mod config;
+mod generator;
+mod sampler;
 mod state;
 mod weights;
 
 pub use crate::model_files::{PRIOR_CONFIG_FILE, PRIOR_WEIGHTS_FILE};
 pub use config::PriorConfig;
+pub use generator::{Generator, GeneratorError};
+pub use sampler::{Sampler, Sampling, SamplingError};
 pub use state::PriorState;
 pub use weights::Prior;

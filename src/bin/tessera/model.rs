@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use tessera_codec::engine::Model;
+use tessera_codec::prior::Prior;
 
 /// The option that commands which code have in common.
 #[derive(clap::Args)]
@@ -20,5 +21,24 @@ impl ModelArgs {
             Some(folder) => Model::load(folder)?,
             None => Model::shipped()?,
         })
+    }
+
+    /// Loads the model and its prior.
+    pub fn load_with_prior(&self) -> Result<(Model, Prior)> {
+        let model = self.load()?;
+        let prior = match &self.model {
+            Some(folder) => Prior::load_if_any(folder)?,
+            None => Prior::shipped()?,
+        };
+        let prior = prior.context(
+            "this model has no prior: `tessera prior train` fits one, `tessera prior export` puts it into the model's folder",
+        )?;
+        ensure!(
+            prior.config().codec == model.id_hex(),
+            "the prior belongs to the model {}, but this is {}: export the prior of this model",
+            prior.config().codec,
+            model.id_hex()
+        );
+        Ok((model, prior))
     }
 }
