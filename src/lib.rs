@@ -20,6 +20,7 @@ pub mod tokens;
 mod bands;
 mod math;
 mod model_files;
+mod noise;
 mod synthesis;
 
 #[cfg(feature = "train")]

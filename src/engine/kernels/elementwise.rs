@@ -3,6 +3,7 @@
 //! bits; what is fused is written as `mul_add`.
 
 use crate::engine::kernels::lanes::WIDTH;
+use crate::noise::Noise;
 use crate::{math, synthesis};
 
 /// Causal depthwise convolution: row `t` of `out` from rows `t .. t + taps` of `x`, channel by channel;
@@ -94,8 +95,8 @@ pub fn spectrum(head: &[f32], learned: usize, shares: &[f32], a: &mut [f32], b: 
 
 /// The noise of a frame's directions.
 #[inline(always)]
-pub fn noise(frame: u64, shares: &[f32], a: &mut [f32], b: &mut [f32]) {
-    synthesis::draw(frame, shares, a, b);
+pub fn noise(noise: &Noise, frame: u64, a: &mut [f32], b: &mut [f32]) {
+    noise.draw(frame, a, b);
 }
 
 #[cfg(test)]
