@@ -30,10 +30,13 @@
 //! from before the first step of its chunk: blocks begin with zeros.
 
 mod config;
+mod entropy;
+mod frequencies;
 mod state;
 mod weights;
 
 pub use crate::model_files::{PRIOR_CONFIG_FILE, PRIOR_WEIGHTS_FILE};
 pub use config::PriorConfig;
+pub use entropy::PriorCoder;
 pub use state::PriorState;
 pub use weights::Prior;
