@@ -2,15 +2,16 @@
 //! core of its own. The bytes do not depend on the cores.
 
 mod channels;
+mod writer;
 
 use std::io::{Read, Seek, Write};
 
 use self::channels::{Decoders, Encoders, cores};
+use self::writer::TokenWriter;
 use crate::audio::{AudioError, AudioSource, AudioWarning, StreamResampler};
-use crate::bitstream::{
-    ContainerReader, ContainerWriter, Damage, Header, Item, ReadError, WriteError,
-};
-use crate::engine::{EngineError, Model};
+use crate::bitstream::{ContainerReader, Damage, Header, Item, ReadError, WriteError};
+use crate::engine::{EngineError, Model, ModelError};
+use crate::prior::Prior;
 use crate::tokens::{TokenLayout, Tokens};
 
 /// Source samples read at a time.
@@ -34,6 +35,9 @@ pub enum FilesError {
     /// The codes cannot be those of the model.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The prior is that of another model.
+    #[error(transparent)]
+    Prior(#[from] ModelError),
     /// The tokens cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -91,7 +95,10 @@ pub struct EncodeReport {
     pub levels: usize,
     /// What was noticed about the source.
     pub warnings: Vec<AudioWarning>,
-    /// Digest of the tokens made ([`ContainerWriter::token_digest`]).
+    /// Id of the prior that they are coded with, as 32 hexadecimal digits; `None` where they are packed
+    /// plainly: there was no prior, or it does not make the file smaller.
+    pub prior_id: Option<String>,
+    /// Digest of the tokens made ([`ContainerWriter::token_digest`](crate::bitstream::ContainerWriter::token_digest)).
     pub token_digest: [u8; 32],
 }
 
@@ -142,14 +149,34 @@ pub fn encode<W: Write>(
     output: W,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(W, EncodeReport), FilesError> {
+    encode_with(model, None, source, levels, output, progress)
+}
+
+/// As [`encode`], with the tokens coded with the model's prior, if one is given, wherever that makes the file
+/// smaller. The first five seconds or so are held back until that is known.
+///
+/// # Errors
+/// As [`encode`], and when the prior is that of another model.
+pub fn encode_with<W: Write>(
+    model: &Model,
+    prior: Option<&Prior>,
+    source: &mut dyn AudioSource,
+    levels: usize,
+    output: W,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(W, EncodeReport), FilesError> {
     let config = model.config();
     if levels == 0 || levels > config.levels() {
         return Err(FilesError::Levels { asked: levels, most: config.levels() });
     }
+    if let Some(prior) = prior {
+        prior.check_codec(model.id())?;
+    }
     let info = source.info().clone();
     let channels = usize::from(info.channels);
     let header = header_of(model, info.sample_rate, info.channels, levels);
-    let mut writer = ContainerWriter::new(Counter { inner: output, bytes: 0 }, header.clone())?;
+    let output = Counter { inner: output, bytes: 0 };
+    let mut writer = TokenWriter::new(output, header.clone(), prior)?;
     let resampler = StreamResampler::new(info.sample_rate, config.sample_rate, channels)?;
     let mut input = Input {
         segment: SEGMENT_STEPS * model.chunk_samples(),
@@ -166,12 +193,12 @@ pub fn encode<W: Write>(
     let mut segment = input.next()?;
     while !segment.is_empty() {
         let (tokens, next) = encoders.code(&segment, || input.next());
-        writer.push_steps(&tokens?)?;
+        writer = writer.push(&tokens?)?;
         segment = next?;
     }
     let samples = input.samples;
-    let token_digest = writer.token_digest();
-    let counter = writer.finish(samples)?;
+    let written = writer.finish(samples)?;
+    let counter = written.output;
     let seconds = samples as f64 / f64::from(info.sample_rate);
     let report = EncodeReport {
         samples,
@@ -182,7 +209,8 @@ pub fn encode<W: Write>(
         kbps: if samples == 0 { 0.0 } else { counter.bytes as f64 * 8.0 / seconds / 1000.0 },
         levels,
         warnings: source.warnings(),
-        token_digest,
+        prior_id: written.header.prior_id_hex(),
+        token_digest: written.token_digest,
     };
     Ok((counter.inner, report))
 }
@@ -203,6 +231,7 @@ pub fn header_of(model: &Model, source_rate: u32, channels: u16, levels: usize) 
         pre_skip: (config.synthesis_window - config.hop) as u32,
         steps_per_chunk: Header::steps_per_second(rate, hop, &layout, channels),
         warm_up_steps: config.warm_up_steps() as u16,
+        prior_id: None,
         layout,
     }
 }
@@ -253,12 +282,27 @@ impl Input<'_> {
     }
 }
 
+/// Gives `reader` what decodes its chunks if it was made with a prior: `prior`, that of the model.
+///
+/// # Errors
+/// The file needs a prior, and this is not the one, or there is none.
+pub fn attach<R: Read + Seek>(
+    reader: &mut ContainerReader<R>,
+    prior: Option<&Prior>,
+) -> Result<(), FilesError> {
+    let levels = reader.header().layout.levels();
+    // With other levels than the prior's the coder does not fit, and the reader says so.
+    let coder = prior.map(|prior| prior.coder(levels.min(prior.levels()))).transpose()?;
+    Ok(reader.set_coder(coder).map_err(ReadError::from)?)
+}
+
 /// Decodes all of `reader` into `sink`, block by block at the source's rate, exactly as many samples as
 /// were encoded; lost passages are made up, faded to silence, and reported. `progress` hears how many
 /// samples per channel have been given.
 ///
 /// # Errors
-/// The file belongs to another model, cannot be read, or `sink` refuses.
+/// The file belongs to another model, cannot be read (also because its prior was not
+/// [attached](attach)), or `sink` refuses.
 pub fn decode<R: Read + Seek>(
     model: &Model,
     reader: &mut ContainerReader<R>,
@@ -282,7 +326,7 @@ pub fn decode<R: Read + Seek>(
     let mut concealed_steps = 0;
     // What is decoded is resampled and handed on while the next chunk is decoded.
     let mut decoded = Vec::new();
-    while let Some(item) = reader.next_item().map_err(ReadError::Io)? {
+    while let Some(item) = reader.next_item()? {
         match item {
             Item::Chunk(chunk) => {
                 let (samples, pushed) = decoders.decode(&chunk.channels, || output.push(&decoded));

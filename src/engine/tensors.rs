@@ -30,7 +30,7 @@ impl<'a> Tensors<'a> {
     ///
     /// # Errors
     /// It is damaged.
-    pub fn new(file: &'a WeightsFile<'a>) -> Result<Self, ModelError> {
+    pub(crate) fn new(file: &'a WeightsFile<'a>) -> Result<Self, ModelError> {
         let tensors = SafeTensors::deserialize(&file.bytes).map_err(|e| file.error(e))?;
         Ok(Self { tensors, file })
     }

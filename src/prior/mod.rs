@@ -30,6 +30,8 @@
 //! from before the first step of its chunk: blocks begin with zeros.
 
 mod config;
+mod entropy;
+mod frequencies;
 mod generator;
 mod sampler;
 mod state;
@@ -37,6 +39,7 @@ mod weights;
 
 pub use crate::model_files::{PRIOR_CONFIG_FILE, PRIOR_WEIGHTS_FILE};
 pub use config::PriorConfig;
+pub use entropy::PriorCoder;
 pub use generator::{Generator, GeneratorError};
 pub use sampler::{Sampler, Sampling, SamplingError};
 pub use state::PriorState;

@@ -6,4 +6,7 @@
 mod common;
 #[cfg(all(feature = "live", target_os = "linux"))]
 mod devices;
+mod generating;
 mod pipes;
+#[path = "../support/mod.rs"]
+mod support;

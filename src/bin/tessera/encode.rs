@@ -133,7 +133,7 @@ fn read_back(output: &mut OutputFile, made: &EncodeReport) -> Result<()> {
     if let Some(damage) = found.damages.first() {
         bail!("what was read back is damaged: {damage}; check the disk");
     }
-    if found.samples != Some(made.samples) || found.token_digest != made.token_digest {
+    if found.samples != Some(made.samples) || found.token_digest != Some(made.token_digest) {
         bail!("what was read back is not what was written; check the disk");
     }
     Ok(())

@@ -74,6 +74,14 @@ pub fn argmax(x: &[f32]) -> Option<(f32, usize)> {
     x.iter().position(|v| *v == most).map(|place| (most, place))
 }
 
+/// The exponential of each score less the largest, `most`, in parts of 2^30; 0 for what is no number.
+#[inline(always)]
+pub fn weigh(scores: &[f32], most: f32, weights: &mut [u32]) {
+    for (weight, score) in weights.iter_mut().zip(scores) {
+        *weight = (math::exp(score - most) * (1u32 << 30) as f32) as u32;
+    }
+}
+
 /// One frame's spectrum from what the decoder's head gives: log magnitudes of all bins, and the two
 /// parts of the directions of the first `learned` bins, which `a` and `b`, the frame's noise, are mixed
 /// with; they become the spectrum. `shares` is the share of noise in each bin's direction.

@@ -146,6 +146,7 @@ elementwise! {
     fn add(sum: &mut [f32], part: &[f32]);
     fn subtract(rest: &mut [f32], part: &[f32]);
     fn argmax(x: &[f32]) -> Option<(f32, usize)>;
+    fn weigh(scores: &[f32], most: f32, weights: &mut [u32]);
     fn spectrum(head: &[f32], learned: usize, shares: &[f32], a: &mut [f32], b: &mut [f32]);
     fn noise(noise: &Noise, frame: u64, a: &mut [f32], b: &mut [f32]);
 }
