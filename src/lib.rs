@@ -8,6 +8,7 @@
 
 pub mod audio;
 pub mod bitstream;
+pub mod concealment;
 pub mod config;
 pub mod engine;
 pub mod files;
