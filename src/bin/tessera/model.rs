@@ -1,9 +1,13 @@
-//! Which model a command works with.
+//! Which model a command works with, and which prior.
 
+use std::io::{Read, Seek};
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use tessera_codec::bitstream::ContainerReader;
 use tessera_codec::engine::Model;
+use tessera_codec::files;
+use tessera_codec::prior::Prior;
 
 /// The option that commands which code have in common.
 #[derive(clap::Args)]
@@ -20,5 +24,22 @@ impl ModelArgs {
             Some(folder) => Model::load(folder)?,
             None => Model::shipped()?,
         })
+    }
+
+    /// Loads the model's prior, if it has one.
+    pub fn prior(&self) -> Result<Option<Prior>> {
+        let prior = match &self.model {
+            Some(folder) => Prior::load_if_any(folder),
+            None => Prior::shipped(),
+        };
+        prior.context("the model's prior cannot be loaded")
+    }
+
+    /// Gives `reader` the prior that its file was made with.
+    pub fn attach<R: Read + Seek>(&self, reader: &mut ContainerReader<R>) -> Result<()> {
+        if reader.header().prior_id.is_some() {
+            files::attach(reader, self.prior()?.as_ref())?;
+        }
+        Ok(())
     }
 }
