@@ -7,3 +7,6 @@ mod common;
 #[cfg(all(feature = "live", target_os = "linux"))]
 mod devices;
 mod pipes;
+mod prior;
+#[path = "../support/mod.rs"]
+mod support;
