@@ -7,8 +7,9 @@ use crate::files::FilesError;
 use crate::prior::Prior;
 use crate::tokens::Tokens;
 
-/// Chunks up to which a file is held back, until it is known whether a prior makes it smaller: its id takes
-/// more bytes than one or two chunks of noise save. From three chunks on, their being longer saves more.
+/// Chunks up to which a file is held back, until it is known whether a prior makes it smaller: its id may
+/// take more bytes than one or two chunks save. From three chunks on it pays even where the prior knows
+/// nothing, as long as its chunks are twice as long as plain ones, of a second.
 const HELD_CHUNKS: usize = 2;
 
 /// Writes tokens as a [`ContainerWriter`] does.

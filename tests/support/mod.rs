@@ -5,6 +5,7 @@ use std::path::Path;
 
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
+use tessera_codec::audio::{AudioError, AudioInfo, AudioSource, AudioWarning, SampleFormat};
 use tessera_codec::config::{CodecConfig, VqConfig};
 use tessera_codec::engine::Model;
 use tessera_codec::prior::{Prior, PriorConfig};
@@ -29,6 +30,56 @@ impl Random {
 pub fn noise(seed: u32, samples: usize) -> Vec<f32> {
     let mut random = Random::new(seed);
     (0..samples).map(|n| 0.5 * (n as f32 * 1e-3).sin().abs() * random.draw()).collect()
+}
+
+/// A signal as a source.
+pub struct Signal {
+    pub info: AudioInfo,
+    pub planar: Vec<Vec<f32>>,
+    at: usize,
+    /// The most it gives at once.
+    pub most: usize,
+}
+
+impl Signal {
+    pub fn tone(rate: u32, channels: u16, frames: usize) -> Self {
+        let planar = (0..channels)
+            .map(|c| {
+                (0..frames).map(|n| (0.05 * f32::from(c + 1) * n as f32).sin() * 0.3).collect()
+            })
+            .collect();
+        Self::new(rate, planar)
+    }
+
+    /// Of these samples, by channel.
+    pub fn new(rate: u32, planar: Vec<Vec<f32>>) -> Self {
+        let channels = planar.len() as u16;
+        let info = AudioInfo {
+            sample_rate: rate,
+            channels,
+            frames: None,
+            format: SampleFormat::Float(32),
+        };
+        Self { info, planar, at: 0, most: usize::MAX }
+    }
+}
+
+impl AudioSource for Signal {
+    fn info(&self) -> &AudioInfo {
+        &self.info
+    }
+
+    fn read(&mut self, planar: &mut Vec<Vec<f32>>, max: usize) -> Result<usize, AudioError> {
+        let end = (self.at + max.min(self.most)).min(self.planar[0].len());
+        *planar = self.planar.iter().map(|p| p[self.at..end].to_vec()).collect();
+        let frames = end - self.at;
+        self.at = end;
+        Ok(frames)
+    }
+
+    fn warnings(&self) -> Vec<AudioWarning> {
+        Vec::new()
+    }
 }
 
 /// A small network whose sizes are no multiples of anything.

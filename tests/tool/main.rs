@@ -8,5 +8,6 @@ mod common;
 mod devices;
 mod generating;
 mod pipes;
+mod prior;
 #[path = "../support/mod.rs"]
 mod support;

@@ -73,6 +73,7 @@ pub fn run(args: Args) -> Result<Outcome> {
         reader.limit_levels(levels).with_context(|| format!("cannot decode {name}"))?;
     }
     let model = args.model.load()?;
+    args.model.attach(&mut reader).with_context(|| format!("cannot decode {name}"))?;
     let (rate, channels) = (reader.header().source_rate, reader.header().channels);
     // Before there is a temporary file, which only an orderly end removes.
     let interrupt = Interrupt::listen()?;

@@ -1,9 +1,12 @@
-//! Which model a command works with.
+//! Which model a command works with, and which prior.
 
+use std::io::{Read, Seek};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+use tessera_codec::bitstream::ContainerReader;
 use tessera_codec::engine::Model;
+use tessera_codec::files;
 use tessera_codec::prior::Prior;
 
 /// The option that commands which code have in common.
@@ -23,22 +26,31 @@ impl ModelArgs {
         })
     }
 
-    /// Loads the model and its prior.
+    /// Loads the model and its prior, which it has to have.
     pub fn load_with_prior(&self) -> Result<(Model, Prior)> {
         let model = self.load()?;
-        let prior = match &self.model {
-            Some(folder) => Prior::load_if_any(folder)?,
-            None => Prior::shipped()?,
-        };
-        let prior = prior.context(
-            "this model has no prior: `tessera prior train` fits one, `tessera prior export` puts it into the model's folder",
+        let prior = self.prior()?.context(
+            "this model has no prior: `tessera prior train` fits one, and `tessera prior export` puts it \
+             into the model's folder",
         )?;
-        ensure!(
-            prior.config().codec == model.id_hex(),
-            "the prior belongs to the model {}, but this is {}: export the prior of this model",
-            prior.config().codec,
-            model.id_hex()
-        );
+        prior.check_codec(model.id())?;
         Ok((model, prior))
+    }
+
+    /// Loads the model's prior, if it has one.
+    pub fn prior(&self) -> Result<Option<Prior>> {
+        let prior = match &self.model {
+            Some(folder) => Prior::load_if_any(folder),
+            None => Prior::shipped(),
+        };
+        prior.context("the model's prior cannot be loaded")
+    }
+
+    /// Gives `reader` the prior that its file was made with.
+    pub fn attach<R: Read + Seek>(&self, reader: &mut ContainerReader<R>) -> Result<()> {
+        if reader.header().prior_id.is_some() {
+            files::attach(reader, self.prior()?.as_ref())?;
+        }
+        Ok(())
     }
 }

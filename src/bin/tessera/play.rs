@@ -56,6 +56,7 @@ pub fn run(args: Args) -> Result<Outcome> {
             reader.limit_levels(levels).with_context(|| format!("cannot play {name}"))?;
         }
         let model = args.model.load()?;
+        args.model.attach(&mut reader).with_context(|| format!("cannot play {name}"))?;
         let (rate, channels) = (reader.header().source_rate, reader.header().channels);
         let mut player = Player::open(device, rate, channels, reader.samples(), interrupt)?;
         let decoded =
