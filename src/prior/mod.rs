@@ -30,5 +30,7 @@
 //! from before the first step of its chunk: blocks begin with zeros.
 
 mod config;
+#[cfg(feature = "train")]
+pub mod network;
 
 pub use config::PriorConfig;
