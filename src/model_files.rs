@@ -11,6 +11,10 @@ use crate::config::{CodecConfig, ConfigError, MAX_CONFIG_BYTES};
 pub const CONFIG_FILE: &str = "config.json";
 /// Name of the weights in a model folder.
 pub const WEIGHTS_FILE: &str = "weights.safetensors";
+/// Name of the prior's configuration in a model folder.
+pub const PRIOR_CONFIG_FILE: &str = "prior.json";
+/// Name of the prior's weights in a model folder.
+pub const PRIOR_WEIGHTS_FILE: &str = "prior.safetensors";
 /// Largest file of weights that is read, in bytes.
 pub const MAX_WEIGHTS_BYTES: u64 = 1 << 30;
 /// Name and place of the model that is shipped, relative to the binary or the repository.

@@ -9,10 +9,10 @@ mod params;
 mod pca;
 mod quantizer;
 
+pub(crate) use block::{Block, BlockShape, Linear};
 pub use codebook::{Codebook, CodebookState};
 pub use decoder::Decoder;
 pub use encoder::Encoder;
-pub(crate) use block::{Block, BlockShape, Linear};
 pub(crate) use params::Builder;
 pub use params::Params;
 pub use quantizer::{Bottleneck, Choice, Level, Quantized, Quantizer};

@@ -32,5 +32,8 @@
 mod config;
 #[cfg(feature = "train")]
 pub mod network;
+#[cfg(feature = "train")]
+pub mod train;
 
+pub use crate::model_files::{PRIOR_CONFIG_FILE, PRIOR_WEIGHTS_FILE};
 pub use config::PriorConfig;

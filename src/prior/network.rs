@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Result, Tensor};
+use std::path::Path;
 
-use super::PriorConfig;
+use candle_core::{DType, Device, Result, Tensor};
+
+use super::{PRIOR_CONFIG_FILE, PRIOR_WEIGHTS_FILE, PriorConfig};
+use crate::bitstream::{FileError, write_atomically};
+use crate::config::ConfigError;
 use crate::model::ops::{self, Precision};
 use crate::model::{Block, BlockShape, Builder, Linear, Params};
 
@@ -33,6 +37,45 @@ struct Level {
     narrow: Linear,
     gain: Tensor,
     head: Linear,
+}
+
+/// A prior that cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum SavePriorError {
+    /// The configuration is not usable.
+    #[error("the prior's configuration cannot be used: {0}")]
+    Config(#[from] ConfigError),
+    /// The weights do not fit the configuration.
+    #[error("the prior's weights do not fit its configuration: {0}")]
+    Weights(#[from] candle_core::Error),
+    /// The weights are no file.
+    #[error("the prior's weights cannot be put into a file: {0}")]
+    Format(#[from] safetensors::SafeTensorError),
+    /// The folder cannot be written to.
+    #[error(transparent)]
+    Write(#[from] FileError),
+}
+
+/// Writes `prior.json` and `prior.safetensors`, in half precision, into the folder `dir`; files of the same
+/// names are replaced.
+///
+/// # Errors
+/// The tensors do not fit the configuration, or the folder cannot be written to.
+pub fn save_prior(
+    dir: &Path,
+    config: &PriorConfig,
+    tensors: &BTreeMap<String, Tensor>,
+) -> std::result::Result<(), SavePriorError> {
+    // Whatever is saved can be loaded.
+    config.check()?;
+    let network = PriorNetwork::from_tensors(config, tensors, &Device::Cpu)?;
+    let half = network
+        .params
+        .iter()
+        .map(|(name, var)| Ok((name.clone(), var.as_detached_tensor().to_dtype(DType::F16)?)))
+        .collect::<Result<BTreeMap<_, _>>>()?;
+    write_atomically(&dir.join(PRIOR_WEIGHTS_FILE), &safetensors::serialize(&half, None)?)?;
+    Ok(write_atomically(&dir.join(PRIOR_CONFIG_FILE), config.to_json()?.as_bytes())?)
 }
 
 /// Steps in a row, of one channel, as [`Batch`] takes them.
