@@ -12,16 +12,11 @@ use crate::audio::{AudioError, AudioSource, AudioWarning, StreamResampler};
 use crate::bitstream::{ContainerReader, Damage, Header, Item, ReadError, WriteError};
 use crate::engine::{EngineError, Model, ModelError};
 use crate::prior::Prior;
-use crate::tokens::{TokenLayout, Tokens};
 
 /// Source samples read at a time.
 const BLOCK: usize = 1 << 14;
 /// Steps encoded at a time: enough for threads to be worth their while.
 const SEGMENT_STEPS: usize = 64;
-/// A lost passage fades out over this time in seconds, from the last sound before it.
-const FADE_OUT: f64 = 0.2;
-/// After a lost passage the sound comes back over this time in seconds.
-const FADE_IN: f64 = 0.02;
 /// The longest end of a file that is made up where the file was cut, in seconds: the header alone says
 /// that there was more, and it may be wrong.
 const LONGEST_MISSING_END: f64 = 4.0 * 3600.0;
@@ -309,6 +304,26 @@ pub fn decode<R: Read + Seek>(
     sink: &mut Sink,
     progress: &mut dyn FnMut(u64),
 ) -> Result<DecodeReport, FilesError> {
+    decode_with(model, None, reader, sink, progress)
+}
+
+/// As [`decode`], with the model's prior, if one is given: it decodes files that were made with it, and makes
+/// up what is lost of any file.
+///
+/// # Errors
+/// As [`decode`], and when a file that was made with a prior was not made with this one.
+pub fn decode_with<R: Read + Seek>(
+    model: &Model,
+    prior: Option<&Prior>,
+    reader: &mut ContainerReader<R>,
+    sink: &mut Sink,
+    progress: &mut dyn FnMut(u64),
+) -> Result<DecodeReport, FilesError> {
+    if reader.header().prior_id.is_some() && prior.is_some() {
+        attach(reader, prior)?;
+    }
+    // To make up what is lost, no prior is better than a wrong one, and none is needed.
+    let prior = prior.filter(|prior| prior.check_codec(model.id()).is_ok());
     let header = reader.header().clone();
     check(model, &header)?;
     let channels = usize::from(header.channels);
@@ -320,8 +335,8 @@ pub fn decode<R: Read + Seek>(
         sink,
         progress,
     };
-    let mut decoders = Decoders::new(model, channels, cores());
-    let mut conceal = Concealment::new(&header);
+    let levels = header.layout.levels();
+    let mut decoders = Decoders::new(model, prior, channels, levels, cores())?;
     let mut damages = Vec::new();
     let mut concealed_steps = 0;
     // What is decoded is resampled and handed on while the next chunk is decoded.
@@ -332,7 +347,6 @@ pub fn decode<R: Read + Seek>(
                 let (samples, pushed) = decoders.decode(&chunk.channels, || output.push(&decoded));
                 pushed?;
                 decoded = samples?;
-                conceal.sound(&chunk.channels, &mut decoded);
             }
             Item::Damage(damage) => {
                 let seconds = damage.steps as f64 * header.step_seconds();
@@ -340,12 +354,12 @@ pub fn decode<R: Read + Seek>(
                     return Err(FilesError::MostlyMissing { seconds });
                 }
                 let mut left = damage.steps;
-                while left > 0 && !conceal.is_silent() {
-                    let (samples, pushed) =
-                        decoders.decode(&conceal.last, || output.push(&decoded));
+                while left > 0 {
+                    let Some((samples, pushed)) = decoders.conceal(|| output.push(&decoded)) else {
+                        break;
+                    };
                     pushed?;
                     decoded = samples?;
-                    conceal.silence(&mut decoded);
                     left -= 1;
                 }
                 // The rest is silence: it need not be computed.
@@ -448,76 +462,5 @@ impl Output<'_> {
             self.given += now;
         }
         Ok(self.given)
-    }
-}
-
-/// Makes up lost steps: the last step goes on and fades out, and the sound after it fades in.
-struct Concealment {
-    /// The last step's tokens, by channel; none before the first.
-    last: Vec<Tokens>,
-    /// Gain of the next sample.
-    gain: f32,
-    fall: f32,
-    rise: f32,
-    layout: TokenLayout,
-}
-
-impl Concealment {
-    fn new(header: &Header) -> Self {
-        let rate = f64::from(header.codec_rate);
-        Self {
-            last: Vec::new(),
-            gain: 1.0,
-            fall: (1.0 / (FADE_OUT * rate)) as f32,
-            rise: (1.0 / (FADE_IN * rate)) as f32,
-            layout: header.layout.clone(),
-        }
-    }
-
-    /// After a good chunk: remembers how it ended, and fades it in after a gap.
-    fn sound(&mut self, channels: &[Tokens], samples: &mut [Vec<f32>]) {
-        if channels.first().is_some_and(|t| t.levels.first().is_some_and(|l| !l.is_empty())) {
-            let last_step = |t: &Tokens| Tokens {
-                levels: t
-                    .levels
-                    .iter()
-                    .enumerate()
-                    .map(|(l, codes)| {
-                        codes[codes.len().saturating_sub(self.layout.codes_per_step(l))..].to_vec()
-                    })
-                    .collect(),
-            };
-            self.last = channels.iter().map(last_step).collect();
-        }
-        self.fade(samples, self.rise);
-    }
-
-    /// Whether a lost passage is silent from here on: it has faded out, or there was nothing before it.
-    fn is_silent(&mut self) -> bool {
-        if self.last.is_empty() {
-            self.gain = 0.0;
-        }
-        self.gain <= 0.0
-    }
-
-    /// Fades what was made up.
-    fn silence(&mut self, samples: &mut [Vec<f32>]) {
-        self.fade(samples, -self.fall);
-    }
-
-    fn fade(&mut self, samples: &mut [Vec<f32>], slope: f32) {
-        if slope > 0.0 && self.gain >= 1.0 {
-            return;
-        }
-        let mut end = self.gain;
-        for channel in samples.iter_mut() {
-            let mut gain = self.gain;
-            for sample in channel.iter_mut() {
-                *sample *= gain;
-                gain = (gain + slope).clamp(0.0, 1.0);
-            }
-            end = gain;
-        }
-        self.gain = end;
     }
 }

@@ -20,7 +20,7 @@ pub struct Linear {
 impl Linear {
     /// `name.weight` (outputs, inputs) and `name.bias` (outputs); weights of standard deviation
     /// `gain / sqrt(inputs)`, bias zero.
-    pub(super) fn new(
+    pub(crate) fn new(
         p: &mut Builder,
         name: &str,
         inputs: usize,
@@ -35,7 +35,22 @@ impl Linear {
         })
     }
 
-    /// The same with weights (outputs, inputs) to start from, in rows.
+    /// The same with a random bias, so that an input of zeros is not lost on a normalisation behind it.
+    pub(crate) fn with_random_bias(
+        p: &mut Builder,
+        name: &str,
+        inputs: usize,
+        outputs: usize,
+    ) -> Result<Self> {
+        let deviation = 1.0 / (inputs as f32).sqrt();
+        Ok(Self {
+            w: p.normal(&format!("{name}.weight"), (outputs, inputs), deviation)?,
+            b: p.normal(&format!("{name}.bias"), outputs, 1.0)?,
+            precision: Precision::F32,
+        })
+    }
+
+    /// A layer with weights (outputs, inputs) to start from, in rows.
     pub(super) fn with_weights(
         p: &mut Builder,
         name: &str,
@@ -93,12 +108,41 @@ impl Linear {
         self.precision = precision;
     }
 
+    /// The layer of `count` outputs from the output `first` on, with the same parameters.
+    ///
+    /// # Errors
+    /// There are not that many outputs.
+    pub(crate) fn outputs(&self, first: usize, count: usize) -> Result<Self> {
+        Ok(Self {
+            w: self.w.narrow(0, first, count)?,
+            b: self.b.narrow(0, first, count)?,
+            precision: self.precision,
+        })
+    }
+
     /// (..., inputs) to (..., outputs).
     ///
     /// # Errors
     /// A last dimension other than `inputs`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         ops::linear(x, &self.w, &self.b, self.precision)
+    }
+}
+
+/// What a block looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BlockShape {
+    /// Channels in and out.
+    pub dim: usize,
+    /// Hidden channels for each of them.
+    pub expansion: usize,
+    /// Frames that the convolution sees.
+    pub kernel: usize,
+}
+
+impl From<&CodecConfig> for BlockShape {
+    fn from(config: &CodecConfig) -> Self {
+        Self { dim: config.dim, expansion: config.expansion, kernel: config.kernel }
     }
 }
 
@@ -114,8 +158,8 @@ pub struct Block {
 }
 
 impl Block {
-    pub(super) fn new(p: &mut Builder, name: &str, config: &CodecConfig) -> Result<Self> {
-        let (dim, hidden, taps) = (config.dim, config.dim * config.expansion, config.kernel);
+    pub(crate) fn new(p: &mut Builder, name: &str, shape: BlockShape) -> Result<Self> {
+        let (dim, hidden, taps) = (shape.dim, shape.dim * shape.expansion, shape.kernel);
         Ok(Self {
             depthwise: p.normal(
                 &format!("{name}.depthwise.weight"),

@@ -23,7 +23,7 @@ impl Decoder {
         (0..dim).for_each(|i| identity[i * dim + i] = 1.0);
         let input = Linear::with_weights(p, "decoder.input", dim, dim, identity)?;
         let blocks = (0..config.decoder_blocks)
-            .map(|i| Block::new(p, &format!("decoder.blocks.{i}"), config))
+            .map(|i| Block::new(p, &format!("decoder.blocks.{i}"), config.into()))
             .collect::<Result<_>>()?;
         let synthesis = InverseStft::new(
             config.synthesis_window,

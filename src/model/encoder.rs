@@ -35,7 +35,7 @@ impl Encoder {
         );
         let envelope = Linear::new(p, "encoder.envelope", levels.count(), config.dim, 0.3)?;
         let blocks = (0..config.encoder_blocks)
-            .map(|i| Block::new(p, &format!("encoder.blocks.{i}"), config))
+            .map(|i| Block::new(p, &format!("encoder.blocks.{i}"), config.into()))
             .collect::<Result<_>>()?;
         Ok(Self {
             hop: config.hop,

@@ -9,6 +9,7 @@ mod params;
 mod pca;
 mod quantizer;
 
+pub(crate) use block::{Block, BlockShape, Linear};
 pub use codebook::{Codebook, CodebookState};
 pub use decoder::Decoder;
 pub use encoder::Encoder;

@@ -33,8 +33,12 @@ mod config;
 mod entropy;
 mod frequencies;
 mod generator;
+#[cfg(feature = "train")]
+pub mod network;
 mod sampler;
 mod state;
+#[cfg(feature = "train")]
+pub mod train;
 mod weights;
 
 pub use crate::model_files::{PRIOR_CONFIG_FILE, PRIOR_WEIGHTS_FILE};

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::bitstream::{FileError, write_atomically};
@@ -69,13 +70,13 @@ impl Progress {
     }
 }
 
-/// Saves tensors and progress.
+/// Saves tensors and progress: [`Progress`], or another kind of run's.
 ///
 /// # Errors
 /// The folder cannot be written to, or the disk is full; an older checkpoint then stays.
-pub fn save(
+pub fn save<P: Serialize>(
     path: &Path,
-    progress: &Progress,
+    progress: &P,
     tensors: &BTreeMap<String, Tensor>,
 ) -> Result<(), CheckpointError> {
     let damaged = |reason: String| CheckpointError::Damaged { path: path.into(), reason };
@@ -90,7 +91,9 @@ pub fn save(
 ///
 /// # Errors
 /// The file is missing, unreadable or no checkpoint.
-pub fn load(path: &Path) -> Result<(Progress, BTreeMap<String, Tensor>), CheckpointError> {
+pub fn load<P: DeserializeOwned>(
+    path: &Path,
+) -> Result<(P, BTreeMap<String, Tensor>), CheckpointError> {
     let damaged = |reason: String| CheckpointError::Damaged { path: path.into(), reason };
     let bytes = std::fs::read(path)
         .map_err(|source| CheckpointError::Read { path: path.into(), source })?;
@@ -128,7 +131,7 @@ mod tests {
             Tensor::new(&[1.0f32, -2.5], &Device::Cpu).unwrap(),
         )]);
         save(&path, &progress(), &tensors).unwrap();
-        let (found, loaded) = load(&path).unwrap();
+        let (found, loaded) = load::<Progress>(&path).unwrap();
         assert_eq!(found, progress());
         assert_eq!(loaded["a"].to_vec1::<f32>().unwrap(), [1.0, -2.5]);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing left over");
@@ -144,7 +147,10 @@ mod tests {
         let bytes = std::fs::read(&path).unwrap();
         for end in [0, 4, 9, 60, bytes.len() - 1] {
             std::fs::write(&path, &bytes[..end]).unwrap();
-            assert!(matches!(load(&path), Err(CheckpointError::Damaged { .. })), "cut at {end}");
+            assert!(
+                matches!(load::<Progress>(&path), Err(CheckpointError::Damaged { .. })),
+                "cut at {end}"
+            );
         }
     }
 }

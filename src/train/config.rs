@@ -255,7 +255,7 @@ impl TrainConfig {
 impl OptimizerConfig {
     /// Checks every value; errors go by the names given for rate, final share, the two decays, average,
     /// clip and weight decay.
-    pub(super) fn check(&self, names: [&'static str; 7]) -> Result<(), ConfigError> {
+    pub(crate) fn check(&self, names: [&'static str; 7]) -> Result<(), ConfigError> {
         let positive = |v: f64| v.is_finite() && v > 0.0;
         let [rate, share, beta1, beta2, average, clip, decay] = names;
         let below_one = "0 or more and less than 1";

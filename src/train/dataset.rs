@@ -18,10 +18,13 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::audio::AudioError;
-use cache::{Cache, Clip};
-use draw::{Draw, Rng};
+use cache::Cache;
+use draw::Draw;
 
 pub use loader::BatchLoader;
+
+pub(crate) use draw::{MAX_COUNTED_SECONDS, Rng, Weighted};
+pub(crate) use scan::{SourceFile, fingerprint, is_audio, scan, single};
 
 /// Why there is no training set, or no batch.
 #[derive(Debug, Error)]
@@ -181,13 +184,13 @@ impl Dataset {
         progress: &mut dyn FnMut(BuildProgress),
     ) -> Result<(Self, DatasetReport), DatasetError> {
         check(options)?;
-        let files = scan::scan(folder)?;
+        let files = scan(folder, is_audio)?;
         if files.is_empty() {
             return Err(DatasetError::NoAudio { path: folder.into() });
         }
         std::fs::create_dir_all(cache_dir)
             .map_err(|source| DatasetError::Cache { path: cache_dir.into(), source })?;
-        let fingerprint = scan::fingerprint(&files, options.sample_rate);
+        let fingerprint = fingerprint(&files, options.sample_rate);
         let cache_path = cache_dir.join(format!("dataset-{fingerprint}.tscache"));
         let (cache, reused) = match Cache::open(&cache_path) {
             Some(cache) => (cache, true),
@@ -210,7 +213,9 @@ impl Dataset {
                 reason,
             });
         }
-        let in_validation = split(&index.clips, options.validation_fraction);
+        let clips: Vec<(&str, bool)> =
+            index.clips.iter().map(|clip| (clip.path.as_str(), clip.frames > 0)).collect();
+        let in_validation = split(&clips, options.validation_fraction);
         let training = Draw::new(&cache, options, |clip| !in_validation[clip])?;
         let validation = Draw::new(&cache, options, |clip| in_validation[clip])?;
         if training.is_empty() {
@@ -338,12 +343,12 @@ fn check(options: &DatasetOptions) -> Result<(), DatasetError> {
 }
 
 /// Which clips are kept for validation: a share of each kind, told by a hash of the path, so that
-/// a file stays on its side when others come and go.
-fn split(clips: &[Clip], fraction: f64) -> Vec<bool> {
-    let hashes: Vec<f64> = clips.iter().map(|clip| scan::path_hash(&clip.path)).collect();
+/// a file stays on its side when others come and go. Of each clip the path, and whether it holds anything.
+pub(crate) fn split(clips: &[(&str, bool)], fraction: f64) -> Vec<bool> {
+    let hashes: Vec<f64> = clips.iter().map(|(path, _)| scan::path_hash(path)).collect();
     let mut validation: Vec<bool> = hashes.iter().map(|hash| *hash < fraction).collect();
     let by_hash = |a: &usize, b: &usize| hashes[*a].total_cmp(&hashes[*b]);
-    let usable = || (0..clips.len()).filter(|clip| clips[*clip].frames > 0);
+    let usable = || (0..clips.len()).filter(|clip| clips[*clip].1);
     if fraction > 0.0 && usable().count() > 1 {
         if !usable().any(|clip| validation[clip]) {
             usable().min_by(by_hash).into_iter().for_each(|clip| validation[clip] = true);

@@ -28,7 +28,7 @@ use {candle_core::Tensor, std::collections::BTreeMap};
 
 /// The tensors whose names begin with a prefix, without it.
 #[cfg(feature = "train")]
-fn strip(tensors: &BTreeMap<String, Tensor>, prefix: &str) -> BTreeMap<String, Tensor> {
+pub(crate) fn strip(tensors: &BTreeMap<String, Tensor>, prefix: &str) -> BTreeMap<String, Tensor> {
     tensors
         .iter()
         .filter_map(|(name, t)| Some((name.strip_prefix(prefix)?.to_string(), t.clone())))

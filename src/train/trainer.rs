@@ -54,6 +54,17 @@ pub enum Budget {
     Time(Duration),
 }
 
+impl Budget {
+    /// The share that `steps` steps in `seconds` seconds have spent, at most 1.
+    pub fn spent(self, steps: u64, seconds: f64) -> f64 {
+        let share = match self {
+            Self::Steps(most) => steps as f64 / most.max(1) as f64,
+            Self::Time(most) => seconds / most.as_secs_f64().max(1e-9),
+        };
+        share.min(1.0)
+    }
+}
+
 /// What a step did.
 #[derive(Debug, Clone)]
 pub struct StepReport {
@@ -169,7 +180,7 @@ impl Trainer {
         path: &Path,
         device: &Device,
     ) -> Result<Self, TrainError> {
-        let (progress, tensors) = checkpoint::load(path)?;
+        let (progress, tensors) = checkpoint::load::<Progress>(path)?;
         let damaged = |e: candle_core::Error| CheckpointError::Damaged {
             path: path.into(),
             reason: e.to_string(),
@@ -274,11 +285,7 @@ impl Trainer {
 
     /// Share of the budget that is spent.
     pub fn done(&self) -> f64 {
-        let share = match self.budget {
-            Budget::Steps(steps) => self.progress.step as f64 / steps.max(1) as f64,
-            Budget::Time(time) => self.progress.elapsed / time.as_secs_f64().max(1e-9),
-        };
-        share.min(1.0)
+        self.budget.spent(self.progress.step, self.progress.elapsed)
     }
 
     fn rng(&self, purpose: u64) -> ChaCha8Rng {
@@ -609,7 +616,7 @@ impl Trainer {
 /// # Errors
 /// The checkpoint is missing or damaged, or the run has not yet come to its codes.
 pub fn exportable(path: &Path) -> Result<(Progress, BTreeMap<String, Tensor>), CheckpointError> {
-    let (progress, tensors) = checkpoint::load(path)?;
+    let (progress, tensors) = checkpoint::load::<Progress>(path)?;
     if progress.stage < 2 {
         return Err(CheckpointError::Damaged {
             path: path.into(),

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tessera_codec::audio::WavFormat;
 use tessera_codec::train::TrainConfig;
+use tessera_codec::train::checkpoint::{self, Progress};
 
 use crate::common::{Folder, Ran, model, shape, tessera, text, tiny, tone};
 
@@ -172,7 +173,7 @@ fn killed_while_training() {
     let (mut fresh, mut at) = (0, Vec::new());
     for n in 0..kills() {
         if checkpoint.exists() {
-            let (progress, _) = tessera_codec::train::checkpoint::load(&checkpoint).unwrap();
+            let (progress, _) = checkpoint::load::<Progress>(&checkpoint).unwrap();
             at.push(progress.step);
             if progress.step == STEPS {
                 fs::remove_dir_all(&run).unwrap();

@@ -13,6 +13,7 @@ mod files;
 mod measuring;
 #[cfg(target_os = "linux")]
 mod memory;
+mod prior;
 mod repairing;
 mod tokens;
 mod training;

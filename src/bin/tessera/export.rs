@@ -91,7 +91,7 @@ struct Usage {
 
 /// By level, from the running counts that the codebooks keep.
 fn usage(path: &Path, levels: usize) -> Result<Vec<Usage>> {
-    let (_, tensors): (_, BTreeMap<String, Tensor>) = checkpoint::load(path)?;
+    let (_, tensors): (Progress, BTreeMap<String, Tensor>) = checkpoint::load(path)?;
     let one = |level: usize| -> Result<Usage> {
         let name = format!("codebook.{level}.usage");
         let tensor = tensors.get(&name);

@@ -20,6 +20,8 @@ mod pipe;
 #[cfg(feature = "live")]
 mod play;
 mod plot;
+#[cfg(feature = "train")]
+mod prior;
 mod progress;
 mod repair;
 mod report;
@@ -56,6 +58,8 @@ enum Command {
     Train(train::Args),
     #[cfg(feature = "train")]
     Export(export::Args),
+    #[cfg(feature = "train")]
+    Prior(prior::Args),
     Encode(encode::Args),
     Decode(decode::Args),
     Info(info::Args),
@@ -88,6 +92,8 @@ fn main() -> ExitCode {
         Command::Train(args) => train::run(args),
         #[cfg(feature = "train")]
         Command::Export(args) => export::run(args),
+        #[cfg(feature = "train")]
+        Command::Prior(args) => prior::run(args),
         Command::Encode(args) => encode::run(args),
         Command::Decode(args) => decode::run(args),
         Command::Info(args) => info::run(args),

@@ -9,6 +9,8 @@ use tessera_codec::engine::Model;
 use tessera_codec::files;
 use tessera_codec::prior::Prior;
 
+use super::report;
+
 /// The option that commands which code have in common.
 #[derive(clap::Args)]
 pub struct ModelArgs {
@@ -44,6 +46,19 @@ impl ModelArgs {
             None => Prior::shipped(),
         };
         prior.context("the model's prior cannot be loaded")
+    }
+
+    /// The prior to decode a file with. One that cannot be loaded stops only files that need it: others lose
+    /// no more than a better guess at what is damaged.
+    pub fn prior_for<R: Read + Seek>(&self, reader: &ContainerReader<R>) -> Result<Option<Prior>> {
+        let prior = self.prior();
+        if reader.header().prior_id.is_some() {
+            return prior;
+        }
+        Ok(prior.unwrap_or_else(|error| {
+            report::warn(&format!("{error:#}; where the file is damaged, sound is repeated"));
+            None
+        }))
     }
 
     /// Gives `reader` the prior that its file was made with.

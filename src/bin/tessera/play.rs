@@ -56,11 +56,16 @@ pub fn run(args: Args) -> Result<Outcome> {
             reader.limit_levels(levels).with_context(|| format!("cannot play {name}"))?;
         }
         let model = args.model.load()?;
-        args.model.attach(&mut reader).with_context(|| format!("cannot play {name}"))?;
+        let prior = args.model.prior_for(&reader)?;
         let (rate, channels) = (reader.header().source_rate, reader.header().channels);
         let mut player = Player::open(device, rate, channels, reader.samples(), interrupt)?;
-        let decoded =
-            files::decode(&model, &mut reader, &mut |block| player.push(block), &mut |_| {});
+        let decoded = files::decode_with(
+            &model,
+            prior.as_ref(),
+            &mut reader,
+            &mut |block| player.push(block),
+            &mut |_| {},
+        );
         let done = player.ended(decoded).with_context(|| format!("cannot play {name}"))?;
         let Some(done) = done else { return Ok(Outcome::Done) };
         player.finish()?;

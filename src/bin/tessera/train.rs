@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use tessera_codec::bitstream::write_atomically;
 use tessera_codec::codec::load_model;
-use tessera_codec::train::checkpoint::{self, CHECKPOINT, CONFIG};
+use tessera_codec::train::checkpoint::{self, CHECKPOINT, CONFIG, Progress};
 use tessera_codec::train::log::RunLog;
 use tessera_codec::train::{Budget, TrainConfig, Trainer};
 
@@ -64,13 +64,13 @@ pub struct Args {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum DeviceName {
+pub enum DeviceName {
     Cpu,
     Cuda,
     Metal,
 }
 
-fn minutes(text: &str) -> Result<f64, String> {
+pub fn minutes(text: &str) -> Result<f64, String> {
     // A thousand years are enough, and fit a duration.
     match text.parse() {
         Ok(value) if (f64::MIN_POSITIVE..=5e8).contains(&value) => Ok(value),
@@ -79,7 +79,7 @@ fn minutes(text: &str) -> Result<f64, String> {
 }
 
 impl DeviceName {
-    fn open(self) -> Result<Device> {
+    pub fn open(self) -> Result<Device> {
         let (name, built) = match self {
             Self::Cpu => return Ok(Device::Cpu),
             Self::Cuda => ("cuda", cfg!(feature = "cuda")),
@@ -215,7 +215,7 @@ fn continued(args: &Args, checkpoint: &Path) -> Result<(TrainConfig, u64)> {
             path.display()
         );
     }
-    let (progress, _) = checkpoint::load(checkpoint)?;
+    let (progress, _) = checkpoint::load::<Progress>(checkpoint)?;
     if let Some(seed) = args.seed.filter(|seed| *seed != progress.seed) {
         bail!("--seed {seed}: the run {run} has the seed {}; leave --seed out", progress.seed);
     }

@@ -6,6 +6,7 @@
 mod band_levels;
 mod compress;
 mod conv2d;
+mod cross_entropy;
 mod depthwise;
 mod gelu;
 mod inverse_stft;
@@ -20,6 +21,7 @@ mod stft;
 pub use band_levels::BandLevels;
 pub use compress::Compress;
 pub use conv2d::Conv2d;
+pub use cross_entropy::cross_entropy;
 pub use depthwise::depthwise_causal;
 pub use gelu::gelu;
 pub use inverse_stft::{InverseStft, InverseStftError};

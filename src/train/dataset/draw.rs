@@ -10,7 +10,7 @@ use super::{DatasetError, DatasetOptions};
 
 /// A file counts by its length up to this: long files do not swamp the others, and short sounds do
 /// not come up as often as whole pieces.
-const MAX_COUNTED_SECONDS: f64 = 30.0;
+pub(crate) const MAX_COUNTED_SECONDS: f64 = 30.0;
 
 /// Crops below this level (in half decibels below full scale, here -60 dBFS) are drawn again.
 const SILENCE: u8 = 120;
@@ -20,7 +20,7 @@ const ATTEMPTS: usize = 16;
 
 /// Random numbers that depend on seed and step alone, on every machine and with every version of
 /// the libraries.
-pub(super) struct Rng(ChaCha8Rng);
+pub(crate) struct Rng(ChaCha8Rng);
 
 impl Rng {
     pub fn new(seed: u64, step: u64) -> Self {
@@ -55,21 +55,26 @@ pub(super) struct Place {
 
 /// A discrete distribution.
 #[derive(Debug, Default)]
-struct Weighted {
+pub(crate) struct Weighted {
     items: Vec<usize>,
     /// Sums of the weights up to and including each item.
     sums: Vec<f64>,
 }
 
 impl Weighted {
-    fn push(&mut self, item: usize, weight: f64) {
+    pub fn push(&mut self, item: usize, weight: f64) {
         if weight > 0.0 {
             self.items.push(item);
             self.sums.push(self.sums.last().unwrap_or(&0.0) + weight);
         }
     }
 
-    fn draw(&self, rng: &mut Rng) -> usize {
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Not from an empty one.
+    pub fn draw(&self, rng: &mut Rng) -> usize {
         let point = rng.uniform() * self.sums.last().unwrap_or(&0.0);
         let at = self.sums.partition_point(|sum| *sum <= point);
         self.items[at.min(self.items.len() - 1)]
@@ -113,7 +118,7 @@ impl Draw {
         let mut kinds = Weighted::default();
         let mut clips = Vec::new();
         for (kind, weighted) in by_kind {
-            if !weighted.items.is_empty() {
+            if !weighted.is_empty() {
                 kinds.push(clips.len(), options.kind_weights.get(kind).copied().unwrap_or(1.0));
                 clips.push(weighted);
             }
@@ -123,7 +128,7 @@ impl Draw {
 
     /// Whether there is nothing to draw.
     pub fn is_empty(&self) -> bool {
-        self.kinds.items.is_empty()
+        self.kinds.is_empty()
     }
 
     /// Draws a crop of `samples` samples; not from an empty set.

@@ -1,6 +1,7 @@
 //! Finding the audio files of a folder.
 
 use std::collections::HashSet;
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -17,7 +18,7 @@ const EXTENSIONS: [&str; 17] = [
 
 /// An audio file of the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct SourceFile {
+pub(crate) struct SourceFile {
     /// Where it is.
     pub path: PathBuf,
     /// Its path below the folder, with `/` between the parts.
@@ -30,8 +31,36 @@ pub(super) struct SourceFile {
     pub modified: u128,
 }
 
-/// All audio files below `folder`, sorted by name. Links are followed, each folder entered once.
-pub(super) fn scan(folder: &Path) -> Result<Vec<SourceFile>, DatasetError> {
+impl SourceFile {
+    fn new(path: PathBuf, name: String, metadata: &Metadata) -> Self {
+        let modified = metadata.modified().ok();
+        let modified = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        Self {
+            path,
+            kind: name.split_once('/').map_or(".", |(kind, _)| kind).to_owned(),
+            name,
+            size: metadata.len(),
+            modified: modified.map_or(0, |time| time.as_nanos()),
+        }
+    }
+}
+
+/// A file by itself, of kind `"."`.
+///
+/// # Errors
+/// It is not there.
+pub(crate) fn single(path: &Path) -> Result<SourceFile, DatasetError> {
+    let metadata = std::fs::metadata(path)
+        .map_err(|source| DatasetError::Folder { path: path.into(), source })?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(SourceFile::new(path.into(), name, &metadata))
+}
+
+/// All files below `folder` that are wanted, sorted by name. Links are followed, each folder entered once.
+pub(crate) fn scan(
+    folder: &Path,
+    wanted: impl Fn(&Path) -> bool,
+) -> Result<Vec<SourceFile>, DatasetError> {
     let mut files = Vec::new();
     let mut entered = HashSet::new();
     let mut folders = vec![(folder.to_path_buf(), String::new())];
@@ -63,16 +92,8 @@ pub(super) fn scan(folder: &Path) -> Result<Vec<SourceFile>, DatasetError> {
             };
             if metadata.is_dir() {
                 folders.push((entry.path(), name));
-            } else if metadata.is_file() && is_audio(&entry.path()) {
-                let modified = metadata.modified().ok();
-                let modified = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-                files.push(SourceFile {
-                    path: entry.path(),
-                    kind: name.split_once('/').map_or(".", |(kind, _)| kind).to_owned(),
-                    name,
-                    size: metadata.len(),
-                    modified: modified.map_or(0, |time| time.as_nanos()),
-                });
+            } else if metadata.is_file() && wanted(&entry.path()) {
+                files.push(SourceFile::new(entry.path(), name, &metadata));
             }
         }
     }
@@ -80,13 +101,14 @@ pub(super) fn scan(folder: &Path) -> Result<Vec<SourceFile>, DatasetError> {
     Ok(files)
 }
 
-fn is_audio(path: &Path) -> bool {
+/// Whether a file has the name of audio.
+pub(crate) fn is_audio(path: &Path) -> bool {
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
     EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(extension))
 }
 
 /// Tells whether a cache belongs to these files: 32 hexadecimal digits.
-pub(super) fn fingerprint(files: &[SourceFile], sample_rate: u32) -> String {
+pub(crate) fn fingerprint(files: &[SourceFile], sample_rate: u32) -> String {
     let mut hash = Sha256::new();
     hash.update(FORMAT_VERSION.to_le_bytes());
     hash.update(sample_rate.to_le_bytes());
