@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+#[cfg(feature = "train")]
+use tessera_codec::codec::Codec;
 use tessera_codec::engine::Model;
 
 /// The option that commands which code have in common.
@@ -19,6 +21,15 @@ impl ModelArgs {
         Ok(match &self.model {
             Some(folder) => Model::load(folder)?,
             None => Model::shipped()?,
+        })
+    }
+
+    /// Loads the same model for work in batches.
+    #[cfg(feature = "train")]
+    pub fn load_codec(&self) -> Result<Codec> {
+        Ok(match &self.model {
+            Some(folder) => Codec::load(folder)?,
+            None => Codec::shipped()?,
         })
     }
 }
