@@ -95,6 +95,12 @@ impl Codec {
         model_files::id_hex(&self.id)
     }
 
+    /// The codes of each level: (codebook, dimensions of a code).
+    pub fn codebooks(&self) -> Vec<Tensor> {
+        let levels = &self.network.quantizer.levels;
+        levels.iter().map(|level| level.codebook.codes().as_detached_tensor()).collect()
+    }
+
     /// Number of weights.
     pub fn parameters(&self) -> usize {
         self.network.params.count()

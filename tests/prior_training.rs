@@ -6,9 +6,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use tessera_codec::audio::{WavFormat, WavSink};
-use tessera_codec::codec::save_model;
+use tessera_codec::codec::{Codec, save_model};
 use tessera_codec::config::{CodecConfig, VqConfig};
 use tessera_codec::engine::Model;
 use tessera_codec::files;
@@ -38,6 +38,10 @@ fn model(folder: &Path, seed: u64) -> Model {
     let network = Network::random(&config, seed, &Device::Cpu).unwrap();
     save_model(folder, &config, &network.params.snapshot().unwrap()).unwrap();
     Model::load(folder).unwrap()
+}
+
+fn codebooks(folder: &Path) -> Vec<Tensor> {
+    Codec::load(folder).unwrap().codebooks()
 }
 
 fn config() -> PriorTrainConfig {
@@ -123,6 +127,7 @@ fn a_tiny_network_learns_what_repeats() {
         &prior(&config, &model),
         Budget::Steps(400),
         tokens,
+        &codebooks(folder.path()),
         1,
         &Device::Cpu,
     )
@@ -148,9 +153,11 @@ fn a_resumed_run_has_the_losses_of_an_uninterrupted_one() {
     let tokens = periodic(folder.path(), &model);
     let config = PriorTrainConfig { level_dropout: 0.5, ..config() };
     let prior = prior(&config, &model);
-    let budget = Budget::Steps(14);
-    let new =
-        || PriorTrainer::new(&config, &prior, budget, tokens.clone(), 3, &Device::Cpu).unwrap();
+    let (budget, codebooks) = (Budget::Steps(14), codebooks(folder.path()));
+    let new = || {
+        PriorTrainer::new(&config, &prior, budget, tokens.clone(), &codebooks, 3, &Device::Cpu)
+            .unwrap()
+    };
     let mut whole = new();
     let mut expected = run(&mut whole, 9);
     whole.validate().unwrap();

@@ -103,6 +103,23 @@ impl Linear {
         Var::from_tensor(&self.b)?.set(b)
     }
 
+    /// Adds to the weights (outputs, inputs).
+    ///
+    /// # Errors
+    /// Another shape.
+    pub(crate) fn add_to_weights(&self, more: &Tensor) -> Result<()> {
+        let w = Var::from_tensor(&self.w)?;
+        w.set(&(w.as_detached_tensor() + more)?)
+    }
+
+    /// Numbers that it takes.
+    ///
+    /// # Errors
+    /// None for weights that the builder made.
+    pub(crate) fn inputs(&self) -> Result<usize> {
+        self.w.dim(1)
+    }
+
     /// What the product is computed in from here on.
     pub(super) fn set_precision(&mut self, precision: Precision) {
         self.precision = precision;

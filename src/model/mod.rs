@@ -13,8 +13,8 @@ pub(crate) use block::{Block, BlockShape, Linear};
 pub use codebook::{Codebook, CodebookState};
 pub use decoder::Decoder;
 pub use encoder::Encoder;
-pub(crate) use params::Builder;
 pub use params::Params;
+pub(crate) use params::{Builder, standard_normal};
 pub use quantizer::{Bottleneck, Choice, Level, Quantized, Quantizer};
 
 use std::collections::BTreeMap;

@@ -4,13 +4,20 @@ use std::collections::BTreeMap;
 
 use std::path::Path;
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor, Var};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 
 use super::{PRIOR_CONFIG_FILE, PRIOR_WEIGHTS_FILE, PriorConfig};
 use crate::bitstream::{FileError, write_atomically};
 use crate::config::ConfigError;
 use crate::model::ops::{self, Precision};
-use crate::model::{Block, BlockShape, Builder, Linear, Params};
+use crate::model::{Block, BlockShape, Builder, Linear, Params, standard_normal};
+
+/// Deviation of what an embedding has of its own where it begins as its code.
+const OWN_EMBEDDING: f64 = 0.3;
+/// Deviation that a dimension of the codes makes in the logits at first.
+const HEAD_START: f32 = 0.15;
 
 /// The prior's network and its parameters.
 pub struct PriorNetwork {
@@ -181,6 +188,23 @@ impl PriorNetwork {
         Ok(layers.into_network(config, params))
     }
 
+    /// Begins with what the codec knows of its codes: `codebooks` are its codes by level, (codebook, any
+    /// dimensions). Codes that are close there get embeddings and odds that are close, so that what is
+    /// learned of one is learned of its neighbours.
+    ///
+    /// # Errors
+    /// Codebooks of another number or size.
+    pub fn start_from_codebooks(&self, codebooks: &[Tensor], seed: u64) -> Result<()> {
+        if codebooks.len() != self.levels.len() {
+            candle_core::bail!("{} codebooks for {} levels", codebooks.len(), self.levels.len());
+        }
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        for (level, codes) in self.levels.iter().zip(codebooks) {
+            level.start_from_codebook(codes, &mut rng)?;
+        }
+        Ok(())
+    }
+
     /// The sum of the cross-entropies of a batch's codes in nats, by level; `None` for a level that no
     /// crop uses.
     ///
@@ -287,6 +311,26 @@ impl PriorNetwork {
 }
 
 impl Level {
+    fn start_from_codebook(&self, codes: &Tensor, rng: &mut ChaCha8Rng) -> Result<()> {
+        let device = self.embedding.device();
+        let codes = codes.to_device(device)?.to_dtype(DType::F32)?;
+        let centred = codes.broadcast_sub(&codes.mean_keepdim(0)?)?;
+        // One scale for all dimensions: distances stay in proportion.
+        let deviation = centred.sqr()?.mean_all()?.sqrt()?.to_scalar::<f32>()?.max(1e-12);
+        let codes = (centred / f64::from(deviation))?;
+        let (dims, length) = (codes.dim(1)?, self.embedding.dim(1)?);
+        let known = dims.min(length);
+        let embedding = Var::from_tensor(&self.embedding)?;
+        let own = (embedding.as_detached_tensor() * OWN_EMBEDDING)?;
+        let rest = own.narrow(1, known, length - known)?;
+        embedding.set(&Tensor::cat(&[&codes.narrow(1, 0, known)?.contiguous()?, &rest], 1)?)?;
+        let width = self.head.inputs()?;
+        let scale = HEAD_START / (width as f32).sqrt();
+        let random = (0..dims * width).map(|_| scale * standard_normal(rng)).collect();
+        let directions = Tensor::from_vec::<_, f32>(random, (dims, width), device)?;
+        self.head.add_to_weights(&codes.matmul(&directions)?)
+    }
+
     /// (rows, width) to (rows, codebook).
     fn logits(&self, h: &Tensor) -> Result<Tensor> {
         let hidden = ops::gelu(&self.widen.forward(&ops::normalize(h)?)?)?;
@@ -349,7 +393,6 @@ impl Layers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Var;
 
     fn config() -> PriorConfig {
         PriorConfig {
@@ -506,6 +549,42 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn codes_that_are_close_begin_close() {
+        let (config, network) = (config(), network());
+        let codebooks: Vec<Tensor> = (0..4)
+            .map(|level| {
+                let mut codes = ops::host(&ops::check::random(level, &[13, 3])).unwrap();
+                // The last is the first but for a little.
+                let near: Vec<f32> = codes[..3].iter().map(|v| v + 1e-3).collect();
+                codes[36..].copy_from_slice(&near);
+                Tensor::from_vec(codes, (13, 3), &Device::Cpu).unwrap()
+            })
+            .collect();
+        assert!(network.start_from_codebooks(&codebooks[1..], 1).is_err());
+        network.start_from_codebooks(&codebooks, 1).unwrap();
+        let codes = codes(&config, 3, 1);
+        let batch = Batch::new(&config, &[Crop { codes: &codes, levels: 4 }]).unwrap();
+        for logits in network.logits(&batch).unwrap().into_iter().flatten() {
+            let (mut near, mut any) = (0.0, 0.0);
+            for row in rows(&logits) {
+                near += (row[0] - row[12]).powi(2);
+                any += row[1..12].iter().map(|v| (row[0] - v).powi(2)).sum::<f32>() / 11.0;
+            }
+            assert!(near < any / 2.0, "{near} against {any}");
+        }
+        let embedding = rows(&network.levels[2].embedding);
+        let distance = |a: usize, b: usize| {
+            embedding[a]
+                .iter()
+                .zip(&embedding[b])
+                .take(3)
+                .map(|(a, b)| (a - b).powi(2))
+                .sum::<f32>()
+        };
+        assert!(distance(0, 12) < 1e-4 && distance(0, 1) > 1e-2);
     }
 
     #[test]

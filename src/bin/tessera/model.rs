@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use tessera_codec::bitstream::ContainerReader;
+#[cfg(feature = "train")]
+use tessera_codec::codec::Codec;
 use tessera_codec::engine::Model;
 use tessera_codec::files;
 use tessera_codec::prior::Prior;
@@ -67,5 +69,14 @@ impl ModelArgs {
             files::attach(reader, self.prior()?.as_ref())?;
         }
         Ok(())
+    }
+
+    /// Loads the same model for work in batches.
+    #[cfg(feature = "train")]
+    pub fn load_codec(&self) -> Result<Codec> {
+        Ok(match &self.model {
+            Some(folder) => Codec::load(folder)?,
+            None => Codec::shipped()?,
+        })
     }
 }

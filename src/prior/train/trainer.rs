@@ -98,7 +98,7 @@ pub struct PriorTrainer {
 }
 
 impl PriorTrainer {
-    /// A run from its beginning.
+    /// A run from its beginning; `codebooks` are the codec's codes by level.
     ///
     /// # Errors
     /// The configuration cannot be used, or the device fails.
@@ -107,12 +107,14 @@ impl PriorTrainer {
         prior: &PriorConfig,
         budget: Budget,
         tokens: Arc<TokenSet>,
+        codebooks: &[Tensor],
         seed: u64,
         device: &Device,
     ) -> Result<Self, TrainError> {
         config.check()?;
         prior.check()?;
         let network = PriorNetwork::random(prior, seed, device)?;
+        network.start_from_codebooks(codebooks, seed)?;
         let progress =
             PriorProgress { step: 0, optimizer_steps: 0, elapsed: 0.0, seed, best: None };
         Self::build(config, budget, tokens, network, progress)

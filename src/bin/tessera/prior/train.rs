@@ -94,7 +94,8 @@ pub fn run(args: Args) -> Result<Outcome> {
     let mut trainer = if args.resume {
         PriorTrainer::resume(&config, &prior, budget, tokens.clone(), &checkpoint, &device)?
     } else {
-        PriorTrainer::new(&config, &prior, budget, tokens.clone(), seed, &device)?
+        let codebooks = args.model.load_codec()?.codebooks();
+        PriorTrainer::new(&config, &prior, budget, tokens.clone(), &codebooks, seed, &device)?
     };
     report::note(&format!(
         "{} parameters; a checkpoint takes about {}",
