@@ -71,12 +71,12 @@ impl Codec {
 
     fn from_files(files: &ModelFiles) -> Result<Self, CodecError> {
         let device = Device::Cpu;
-        let tensors = candle_core::safetensors::load_buffer(&files.weights, &device)
-            .map_err(|e| files.weights_error(e))?
+        let tensors = candle_core::safetensors::load_buffer(&files.weights.bytes, &device)
+            .map_err(|e| files.weights.error(e))?
             .into_iter()
             .collect();
         let network = Network::from_tensors(&files.config, &tensors, &device)
-            .map_err(|e| files.weights_error(e))?;
+            .map_err(|e| files.weights.error(e))?;
         Ok(Self { network, id: files.id, device })
     }
 

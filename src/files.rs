@@ -2,25 +2,21 @@
 //! core of its own. The bytes do not depend on the cores.
 
 mod channels;
+mod writer;
 
 use std::io::{Read, Seek, Write};
 
 use self::channels::{Decoders, Encoders, cores};
+use self::writer::TokenWriter;
 use crate::audio::{AudioError, AudioSource, AudioWarning, StreamResampler};
-use crate::bitstream::{
-    ContainerReader, ContainerWriter, Damage, Header, Item, ReadError, WriteError,
-};
-use crate::engine::{EngineError, Model};
-use crate::tokens::{TokenLayout, Tokens};
+use crate::bitstream::{ContainerReader, Damage, Header, Item, ReadError, WriteError};
+use crate::engine::{EngineError, Model, ModelError};
+use crate::prior::Prior;
 
 /// Source samples read at a time.
 const BLOCK: usize = 1 << 14;
 /// Steps encoded at a time: enough for threads to be worth their while.
 const SEGMENT_STEPS: usize = 64;
-/// A lost passage fades out over this time in seconds, from the last sound before it.
-const FADE_OUT: f64 = 0.2;
-/// After a lost passage the sound comes back over this time in seconds.
-const FADE_IN: f64 = 0.02;
 /// The longest end of a file that is made up where the file was cut, in seconds: the header alone says
 /// that there was more, and it may be wrong.
 const LONGEST_MISSING_END: f64 = 4.0 * 3600.0;
@@ -34,6 +30,9 @@ pub enum FilesError {
     /// The codes cannot be those of the model.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The prior is that of another model.
+    #[error(transparent)]
+    Prior(#[from] ModelError),
     /// The tokens cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -91,7 +90,10 @@ pub struct EncodeReport {
     pub levels: usize,
     /// What was noticed about the source.
     pub warnings: Vec<AudioWarning>,
-    /// Digest of the tokens made ([`ContainerWriter::token_digest`]).
+    /// Id of the prior that they are coded with, as 32 hexadecimal digits; `None` where they are packed
+    /// plainly: there was no prior, or it does not make the file smaller.
+    pub prior_id: Option<String>,
+    /// Digest of the tokens made ([`ContainerWriter::token_digest`](crate::bitstream::ContainerWriter::token_digest)).
     pub token_digest: [u8; 32],
 }
 
@@ -142,14 +144,34 @@ pub fn encode<W: Write>(
     output: W,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(W, EncodeReport), FilesError> {
+    encode_with(model, None, source, levels, output, progress)
+}
+
+/// As [`encode`], with the tokens coded with the model's prior, if one is given, wherever that makes the file
+/// smaller. The first five seconds or so are held back until that is known.
+///
+/// # Errors
+/// As [`encode`], and when the prior is that of another model.
+pub fn encode_with<W: Write>(
+    model: &Model,
+    prior: Option<&Prior>,
+    source: &mut dyn AudioSource,
+    levels: usize,
+    output: W,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(W, EncodeReport), FilesError> {
     let config = model.config();
     if levels == 0 || levels > config.levels() {
         return Err(FilesError::Levels { asked: levels, most: config.levels() });
     }
+    if let Some(prior) = prior {
+        prior.check_codec(model.id())?;
+    }
     let info = source.info().clone();
     let channels = usize::from(info.channels);
     let header = header_of(model, info.sample_rate, info.channels, levels);
-    let mut writer = ContainerWriter::new(Counter { inner: output, bytes: 0 }, header.clone())?;
+    let output = Counter { inner: output, bytes: 0 };
+    let mut writer = TokenWriter::new(output, header.clone(), prior)?;
     let resampler = StreamResampler::new(info.sample_rate, config.sample_rate, channels)?;
     let mut input = Input {
         segment: SEGMENT_STEPS * model.chunk_samples(),
@@ -166,12 +188,12 @@ pub fn encode<W: Write>(
     let mut segment = input.next()?;
     while !segment.is_empty() {
         let (tokens, next) = encoders.code(&segment, || input.next());
-        writer.push_steps(&tokens?)?;
+        writer = writer.push(&tokens?)?;
         segment = next?;
     }
     let samples = input.samples;
-    let token_digest = writer.token_digest();
-    let counter = writer.finish(samples)?;
+    let written = writer.finish(samples)?;
+    let counter = written.output;
     let seconds = samples as f64 / f64::from(info.sample_rate);
     let report = EncodeReport {
         samples,
@@ -182,7 +204,8 @@ pub fn encode<W: Write>(
         kbps: if samples == 0 { 0.0 } else { counter.bytes as f64 * 8.0 / seconds / 1000.0 },
         levels,
         warnings: source.warnings(),
-        token_digest,
+        prior_id: written.header.prior_id_hex(),
+        token_digest: written.token_digest,
     };
     Ok((counter.inner, report))
 }
@@ -203,6 +226,7 @@ pub fn header_of(model: &Model, source_rate: u32, channels: u16, levels: usize) 
         pre_skip: (config.synthesis_window - config.hop) as u32,
         steps_per_chunk: Header::steps_per_second(rate, hop, &layout, channels),
         warm_up_steps: config.warm_up_steps() as u16,
+        prior_id: None,
         layout,
     }
 }
@@ -253,18 +277,53 @@ impl Input<'_> {
     }
 }
 
+/// Gives `reader` what decodes its chunks if it was made with a prior: `prior`, that of the model.
+///
+/// # Errors
+/// The file needs a prior, and this is not the one, or there is none.
+pub fn attach<R: Read + Seek>(
+    reader: &mut ContainerReader<R>,
+    prior: Option<&Prior>,
+) -> Result<(), FilesError> {
+    let levels = reader.header().layout.levels();
+    // With other levels than the prior's the coder does not fit, and the reader says so.
+    let coder = prior.map(|prior| prior.coder(levels.min(prior.levels()))).transpose()?;
+    Ok(reader.set_coder(coder).map_err(ReadError::from)?)
+}
+
 /// Decodes all of `reader` into `sink`, block by block at the source's rate, exactly as many samples as
 /// were encoded; lost passages are made up, faded to silence, and reported. `progress` hears how many
 /// samples per channel have been given.
 ///
 /// # Errors
-/// The file belongs to another model, cannot be read, or `sink` refuses.
+/// The file belongs to another model, cannot be read (also because its prior was not
+/// [attached](attach)), or `sink` refuses.
 pub fn decode<R: Read + Seek>(
     model: &Model,
     reader: &mut ContainerReader<R>,
     sink: &mut Sink,
     progress: &mut dyn FnMut(u64),
 ) -> Result<DecodeReport, FilesError> {
+    decode_with(model, None, reader, sink, progress)
+}
+
+/// As [`decode`], with the model's prior, if one is given: it decodes files that were made with it, and makes
+/// up what is lost of any file.
+///
+/// # Errors
+/// As [`decode`], and when a file that was made with a prior was not made with this one.
+pub fn decode_with<R: Read + Seek>(
+    model: &Model,
+    prior: Option<&Prior>,
+    reader: &mut ContainerReader<R>,
+    sink: &mut Sink,
+    progress: &mut dyn FnMut(u64),
+) -> Result<DecodeReport, FilesError> {
+    if reader.header().prior_id.is_some() && prior.is_some() {
+        attach(reader, prior)?;
+    }
+    // To make up what is lost, no prior is better than a wrong one, and none is needed.
+    let prior = prior.filter(|prior| prior.check_codec(model.id()).is_ok());
     let header = reader.header().clone();
     check(model, &header)?;
     let channels = usize::from(header.channels);
@@ -276,19 +335,18 @@ pub fn decode<R: Read + Seek>(
         sink,
         progress,
     };
-    let mut decoders = Decoders::new(model, channels, cores());
-    let mut conceal = Concealment::new(&header);
+    let levels = header.layout.levels();
+    let mut decoders = Decoders::new(model, prior, channels, levels, cores())?;
     let mut damages = Vec::new();
     let mut concealed_steps = 0;
     // What is decoded is resampled and handed on while the next chunk is decoded.
     let mut decoded = Vec::new();
-    while let Some(item) = reader.next_item().map_err(ReadError::Io)? {
+    while let Some(item) = reader.next_item()? {
         match item {
             Item::Chunk(chunk) => {
                 let (samples, pushed) = decoders.decode(&chunk.channels, || output.push(&decoded));
                 pushed?;
                 decoded = samples?;
-                conceal.sound(&chunk.channels, &mut decoded);
             }
             Item::Damage(damage) => {
                 let seconds = damage.steps as f64 * header.step_seconds();
@@ -296,12 +354,12 @@ pub fn decode<R: Read + Seek>(
                     return Err(FilesError::MostlyMissing { seconds });
                 }
                 let mut left = damage.steps;
-                while left > 0 && !conceal.is_silent() {
-                    let (samples, pushed) =
-                        decoders.decode(&conceal.last, || output.push(&decoded));
+                while left > 0 {
+                    let Some((samples, pushed)) = decoders.conceal(|| output.push(&decoded)) else {
+                        break;
+                    };
                     pushed?;
                     decoded = samples?;
-                    conceal.silence(&mut decoded);
                     left -= 1;
                 }
                 // The rest is silence: it need not be computed.
@@ -404,76 +462,5 @@ impl Output<'_> {
             self.given += now;
         }
         Ok(self.given)
-    }
-}
-
-/// Makes up lost steps: the last step goes on and fades out, and the sound after it fades in.
-struct Concealment {
-    /// The last step's tokens, by channel; none before the first.
-    last: Vec<Tokens>,
-    /// Gain of the next sample.
-    gain: f32,
-    fall: f32,
-    rise: f32,
-    layout: TokenLayout,
-}
-
-impl Concealment {
-    fn new(header: &Header) -> Self {
-        let rate = f64::from(header.codec_rate);
-        Self {
-            last: Vec::new(),
-            gain: 1.0,
-            fall: (1.0 / (FADE_OUT * rate)) as f32,
-            rise: (1.0 / (FADE_IN * rate)) as f32,
-            layout: header.layout.clone(),
-        }
-    }
-
-    /// After a good chunk: remembers how it ended, and fades it in after a gap.
-    fn sound(&mut self, channels: &[Tokens], samples: &mut [Vec<f32>]) {
-        if channels.first().is_some_and(|t| t.levels.first().is_some_and(|l| !l.is_empty())) {
-            let last_step = |t: &Tokens| Tokens {
-                levels: t
-                    .levels
-                    .iter()
-                    .enumerate()
-                    .map(|(l, codes)| {
-                        codes[codes.len().saturating_sub(self.layout.codes_per_step(l))..].to_vec()
-                    })
-                    .collect(),
-            };
-            self.last = channels.iter().map(last_step).collect();
-        }
-        self.fade(samples, self.rise);
-    }
-
-    /// Whether a lost passage is silent from here on: it has faded out, or there was nothing before it.
-    fn is_silent(&mut self) -> bool {
-        if self.last.is_empty() {
-            self.gain = 0.0;
-        }
-        self.gain <= 0.0
-    }
-
-    /// Fades what was made up.
-    fn silence(&mut self, samples: &mut [Vec<f32>]) {
-        self.fade(samples, -self.fall);
-    }
-
-    fn fade(&mut self, samples: &mut [Vec<f32>], slope: f32) {
-        if slope > 0.0 && self.gain >= 1.0 {
-            return;
-        }
-        let mut end = self.gain;
-        for channel in samples.iter_mut() {
-            let mut gain = self.gain;
-            for sample in channel.iter_mut() {
-                *sample *= gain;
-                gain = (gain + slope).clamp(0.0, 1.0);
-            }
-            end = gain;
-        }
-        self.gain = end;
     }
 }

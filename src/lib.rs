@@ -8,6 +8,7 @@
 
 pub mod audio;
 pub mod bitstream;
+pub mod concealment;
 pub mod config;
 pub mod engine;
 pub mod files;
@@ -20,6 +21,7 @@ pub mod tokens;
 mod bands;
 mod math;
 mod model_files;
+mod noise;
 mod synthesis;
 
 #[cfg(feature = "train")]

@@ -1,4 +1,5 @@
-//! The two files of a model: where they are, how large they may be, and the id made of them.
+//! The two files of a model, and those of its prior: where they are, how large they may be, and the id
+//! made of them.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -6,6 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::config::{CodecConfig, ConfigError, MAX_CONFIG_BYTES};
+use crate::prior::PriorConfig;
 
 /// Name of the configuration in a model folder.
 pub const CONFIG_FILE: &str = "config.json";
@@ -50,12 +52,23 @@ pub enum ModelError {
         source: ConfigError,
     },
     /// The weights are damaged or belong to another configuration.
-    #[error("{path} does not hold the weights its config.json describes: {reason}")]
+    #[error("{path} does not hold the weights its configuration describes: {reason}")]
     Weights {
         /// The file.
         path: PathBuf,
         /// The reason.
         reason: String,
+    },
+    /// The prior beside a model is that of another one.
+    #[error(
+        "the prior predicts the tokens of the model {codec}, but this is {model}: put the model's own prior \
+         into its folder"
+    )]
+    OtherCodec {
+        /// Id of the model that it was trained for.
+        codec: String,
+        /// Id of the model at hand.
+        model: String,
     },
     /// There is no model where one is looked for by default.
     #[error(
@@ -64,19 +77,33 @@ pub enum ModelError {
     NotFound(String),
 }
 
-/// The contents of a model's files, with the configuration read and checked.
-pub(crate) struct ModelFiles<'a> {
-    pub config: CodecConfig,
-    pub weights: Cow<'a, [u8]>,
+/// A configuration, read and checked, and the contents of the file of weights beside it.
+pub(crate) struct Files<'a, C> {
+    pub config: C,
+    pub weights: WeightsFile<'a>,
     pub id: [u8; 16],
+}
+
+/// The files of a model.
+pub(crate) type ModelFiles<'a> = Files<'a, CodecConfig>;
+
+/// The files of a prior.
+pub(crate) type PriorFiles<'a> = Files<'a, PriorConfig>;
+
+/// The contents of a file of weights.
+pub(crate) struct WeightsFile<'a> {
+    pub bytes: Cow<'a, [u8]>,
     path: PathBuf,
 }
+
+/// The prior of the shipped model as it is embedded: its configuration and its weights.
+#[cfg(feature = "embedded-model")]
+const SHIPPED_PRIOR: Option<(&[u8], &[u8])> = None;
 
 impl ModelFiles<'static> {
     /// Reads the model in the folder `dir`.
     pub fn load(dir: &Path) -> Result<Self, ModelError> {
-        let config = read_limited(&dir.join(CONFIG_FILE), MAX_CONFIG_BYTES)?;
-        let weights = read_limited(&dir.join(WEIGHTS_FILE), MAX_WEIGHTS_BYTES)?;
+        let (config, weights) = read(dir, CONFIG_FILE, WEIGHTS_FILE)?;
         Self::new(&config, weights.into(), dir)
     }
 
@@ -93,32 +120,84 @@ impl ModelFiles<'static> {
     /// `embedded-model` found beside it.
     #[cfg(not(feature = "embedded-model"))]
     pub fn shipped() -> Result<Self, ModelError> {
-        let beside = std::env::current_exe().ok();
-        let folder = beside
-            .iter()
-            .flat_map(|exe| exe.ancestors().skip(1))
-            .map(|folder| folder.join(SHIPPED_MODEL))
-            .find(|folder| folder.join(CONFIG_FILE).is_file());
-        match folder {
-            Some(folder) => Self::load(&folder),
-            None => Err(ModelError::NotFound(SHIPPED_MODEL.into())),
-        }
+        Self::load(&shipped_folder()?)
     }
 }
 
 impl<'a> ModelFiles<'a> {
     /// From the contents of the two files; `dir` names them in errors.
     pub fn new(config: &[u8], weights: Cow<'a, [u8]>, dir: &Path) -> Result<Self, ModelError> {
-        let id = model_id(config, &weights);
-        let config = CodecConfig::from_json(&String::from_utf8_lossy(config))
-            .map_err(|source| ModelError::Config { path: dir.join(CONFIG_FILE), source })?;
-        Ok(Self { config, weights, id, path: dir.join(WEIGHTS_FILE) })
+        let names = [CONFIG_FILE, WEIGHTS_FILE].map(|name| dir.join(name));
+        Self::parse(config, weights, names, CodecConfig::from_json)
+    }
+}
+
+impl PriorFiles<'static> {
+    /// Reads the prior in the folder `dir`.
+    pub fn load(dir: &Path) -> Result<Self, ModelError> {
+        let (config, weights) = read(dir, PRIOR_CONFIG_FILE, PRIOR_WEIGHTS_FILE)?;
+        Self::new(&config, weights.into(), dir)
     }
 
+    /// The prior of the shipped model, where that has one: embedded or beside the program as the model is.
+    #[cfg(feature = "embedded-model")]
+    pub fn shipped() -> Result<Option<Self>, ModelError> {
+        let files = SHIPPED_PRIOR
+            .map(|(config, weights)| Self::new(config, weights.into(), Path::new(SHIPPED_MODEL)));
+        files.transpose()
+    }
+
+    /// The prior of the shipped model, where that has one: embedded or beside the program as the model is.
+    #[cfg(not(feature = "embedded-model"))]
+    pub fn shipped() -> Result<Option<Self>, ModelError> {
+        Self::load_if_any(&shipped_folder()?)
+    }
+
+    /// The prior in the folder of a model, if it has one.
+    pub fn load_if_any(dir: &Path) -> Result<Option<Self>, ModelError> {
+        dir.join(PRIOR_CONFIG_FILE).exists().then(|| Self::load(dir)).transpose()
+    }
+}
+
+impl<'a> PriorFiles<'a> {
+    /// From the contents of the two files; `dir` names them in errors.
+    pub fn new(config: &[u8], weights: Cow<'a, [u8]>, dir: &Path) -> Result<Self, ModelError> {
+        let names = [PRIOR_CONFIG_FILE, PRIOR_WEIGHTS_FILE].map(|name| dir.join(name));
+        Self::parse(config, weights, names, PriorConfig::from_json)
+    }
+}
+
+impl<'a, C> Files<'a, C> {
+    fn parse(
+        config: &[u8],
+        weights: Cow<'a, [u8]>,
+        [config_path, path]: [PathBuf; 2],
+        from_json: impl Fn(&str) -> Result<C, ConfigError>,
+    ) -> Result<Self, ModelError> {
+        let id = model_id(config, &weights);
+        let config = from_json(&String::from_utf8_lossy(config))
+            .map_err(|source| ModelError::Config { path: config_path, source })?;
+        Ok(Self { config, weights: WeightsFile { bytes: weights, path }, id })
+    }
+}
+
+impl WeightsFile<'_> {
     /// What is wrong with the weights.
-    pub fn weights_error(&self, reason: impl ToString) -> ModelError {
+    pub fn error(&self, reason: impl ToString) -> ModelError {
         ModelError::Weights { path: self.path.clone(), reason: reason.to_string() }
     }
+}
+
+/// The folder of the shipped model: the first beside this program or above it.
+#[cfg(not(feature = "embedded-model"))]
+fn shipped_folder() -> Result<PathBuf, ModelError> {
+    let beside = std::env::current_exe().ok();
+    let mut folders = beside.iter().flat_map(|exe| exe.ancestors().skip(1));
+    folders
+        .find_map(|folder| {
+            Some(folder.join(SHIPPED_MODEL)).filter(|folder| folder.join(CONFIG_FILE).is_file())
+        })
+        .ok_or_else(|| ModelError::NotFound(SHIPPED_MODEL.into()))
 }
 
 /// A model's id in hexadecimal.
@@ -134,6 +213,12 @@ fn model_id(config: &[u8], weights: &[u8]) -> [u8; 16] {
     let mut id = [0; 16];
     id.copy_from_slice(&hash.finalize()[..16]);
     id
+}
+
+/// The contents of the files of a configuration and of weights.
+fn read(dir: &Path, config: &str, weights: &str) -> Result<(Vec<u8>, Vec<u8>), ModelError> {
+    let config = read_limited(&dir.join(config), MAX_CONFIG_BYTES)?;
+    Ok((config, read_limited(&dir.join(weights), MAX_WEIGHTS_BYTES)?))
 }
 
 fn read_limited(path: &Path, most: u64) -> Result<Vec<u8>, ModelError> {

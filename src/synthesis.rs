@@ -33,23 +33,6 @@ pub fn learned_bins(shares: &[f32]) -> usize {
     shares.partition_point(|&share| share < 1.0)
 }
 
-/// The noise of one frame: two numbers a bin, evenly distributed over -1..1 times `size`, made from the
-/// frame's number alone, so that a stream sounds the same wherever it is entered.
-#[inline(always)]
-pub fn draw(frame: u64, size: &[f32], a: &mut [f32], b: &mut [f32]) {
-    let frame = (frame as u32 ^ (frame >> 32) as u32).wrapping_mul(0x9e37_79b1);
-    for (bin, ((a, b), size)) in a.iter_mut().zip(b).zip(size).enumerate() {
-        // The finaliser of MurmurHash3 (Appleby) over frame and bin.
-        let mut h = frame ^ (bin as u32).wrapping_mul(0x85eb_ca6b);
-        h = (h ^ (h >> 16)).wrapping_mul(0x85eb_ca6b);
-        h = (h ^ (h >> 13)).wrapping_mul(0xc2b2_ae35);
-        h ^= h >> 16;
-        let scale = size / 32_768.0;
-        *a = scale * (f32::from(h as u16) - 32_767.5);
-        *b = scale * (f32::from((h >> 16) as u16) - 32_767.5);
-    }
-}
-
 /// One bin's spectrum, real and imaginary part, from its log magnitude and direction.
 #[inline(always)]
 pub fn cartesian(log_magnitude: f32, a: f32, b: f32) -> (f32, f32) {

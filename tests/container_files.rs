@@ -23,6 +23,7 @@ fn header(channels: u16, samples: Option<u64>) -> Header {
         pre_skip: 480,
         steps_per_chunk: Header::steps_per_second(48_000, 480, &layout, channels),
         warm_up_steps: 30,
+        prior_id: None,
         layout,
     }
 }

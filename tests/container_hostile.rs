@@ -41,6 +41,7 @@ fn test_header(samples: Option<u64>) -> Header {
         layout: TokenLayout { strides: vec![2, 1], codebook_sizes: vec![17, 8] },
         steps_per_chunk: 4,
         warm_up_steps: 3,
+        prior_id: None,
     }
 }
 
@@ -190,7 +191,7 @@ fn headers_that_cannot_be_read() {
             set(at::PRE_SKIP, &[128, 0, 0, 0]),
             absurd("pre-skip", 1 << 31, 0, 1 << 20),
         ),
-        ("payload kind 1", set(at::PAYLOAD_KIND, &[1]), newer("payload kind", 1)),
+        ("payload kind 2", set(at::PAYLOAD_KIND, &[2]), newer("payload kind", 2)),
         ("flags 128", set(at::FLAGS, &[128]), newer("flags", 128)),
         ("0 steps a chunk", set(at::STEPS_PER_CHUNK, &[0]), absurd("steps per chunk", 0, 1, 255)),
         ("chunks too large", fat, absurd("steps per chunk", 4, 1, 3)),

@@ -9,8 +9,12 @@ use std::path::{Path, PathBuf};
 
 #[path = "attacks/mod.rs"]
 mod attacks;
+mod support;
 
 use attacks::Attack;
+use safetensors::Dtype;
+use tessera_codec::config::{CodecConfig, VqConfig};
+use tessera_codec::engine::Model;
 
 /// Inputs made for each attack.
 const INPUTS: usize = 4000;
@@ -97,4 +101,41 @@ fn changed_seeds() {
             expect(attack, &format!("input-{n}"), &bytes);
         }
     }
+}
+
+/// A model so small that the attack on its files has something to change everywhere.
+fn tiny_model() -> Vec<u8> {
+    let config = CodecConfig {
+        hop: 16,
+        analysis_window: 32,
+        synthesis_window: 32,
+        level_bands: 3,
+        noise_band: [4000, 9000],
+        noise_bands: 2,
+        dim: 2,
+        expansion: 1,
+        kernel: 2,
+        encoder_blocks: 1,
+        decoder_blocks: 1,
+        vq: VqConfig { strides: vec![2, 1], codebook_size: 4, code_dim: 2, normalize: false },
+        ..CodecConfig::default()
+    };
+    let json = config.to_json().unwrap();
+    let length = u16::try_from(json.len()).unwrap();
+    let weights = support::weights(&config, 1, Dtype::F16);
+    [&length.to_be_bytes()[..], json.as_bytes(), &weights].concat()
+}
+
+/// A seed that is refused at the door tests nothing behind it. After a change of the network,
+/// `TESSERA_SEEDS=write cargo test --test fuzz_regressions` writes it anew.
+#[test]
+fn the_seed_of_a_model_is_one() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seeds/model/tiny");
+    if std::env::var("TESSERA_SEEDS").is_ok_and(|value| value == "write") {
+        fs::write(&path, tiny_model()).unwrap();
+    }
+    let seed = fs::read(&path).unwrap();
+    assert!(seed == tiny_model(), "{} is of another network", path.display());
+    let length = 2 + usize::from(u16::from_be_bytes([seed[0], seed[1]]));
+    Model::from_bytes(&seed[2..length], &seed[length..], &path).unwrap();
 }

@@ -84,6 +84,7 @@ fn any_file() -> impl Strategy<Value = Vec<u8>> {
                 layout: TokenLayout { strides, codebook_sizes: sizes },
                 steps_per_chunk,
                 warm_up_steps: 5,
+                prior_id: None,
             };
             let mut state = seed;
             let mut code = |size: usize| {

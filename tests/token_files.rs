@@ -18,6 +18,7 @@ fn header(layout: TokenLayout, channels: u16, rate: u32, samples: u64) -> Header
         pre_skip: 1440,
         steps_per_chunk: Header::steps_per_second(48_000, 480, &layout, channels),
         warm_up_steps: 9,
+        prior_id: None,
         layout,
     }
 }

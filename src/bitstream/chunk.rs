@@ -1,8 +1,8 @@
 //! A chunk: about a second of tokens of every channel, found by its sync word and vouched for by its
 //! CRC-32.
 
-use super::bits::{BitReader, BitWriter};
 use super::header::Header;
+use super::payload::{self, PayloadCoder};
 use crate::tokens::Tokens;
 
 /// The first two bytes of a chunk.
@@ -69,7 +69,7 @@ impl ChunkHead {
             Some(total) => steps > 0 && steps == total.saturating_sub(first).min(full),
             None => (1..=full).contains(&steps) && self.number < MAX_CHUNKS,
         };
-        steps_fit && usize::from(self.length) == header.payload_bytes(self.steps.into())
+        steps_fit && header.payload_bytes(self.steps.into()).contains(&self.length.into())
     }
 }
 
@@ -83,74 +83,37 @@ pub(super) fn crc_holds(chunk: &[u8]) -> bool {
 }
 
 /// The bytes of chunk `number`: steps `first..first + steps` of the tokens of all channels, whose
-/// shape and codes have been checked against the header.
+/// shape and codes have been checked against the header; `coder` is the header's, if it names one.
 pub(super) fn encode(
     header: &Header,
     number: u32,
     channels: &[Tokens],
     first: usize,
     steps: u8,
+    coder: Option<&mut (dyn PayloadCoder + 'static)>,
 ) -> Vec<u8> {
-    let length = header.payload_bytes(steps.into());
-    let mut bytes = Vec::with_capacity(CHUNK_OVERHEAD + length);
-    bytes.extend(ChunkHead { number, steps, length: length as u16 }.to_bytes());
-    let mut writer = BitWriter::append_to(bytes);
-    for tokens in channels {
-        for (level, codes) in tokens.levels.iter().enumerate() {
-            let (per_step, bits) =
-                (header.layout.codes_per_step(level), header.layout.bits_per_code(level));
-            let range = first * per_step..(first + usize::from(steps)) * per_step;
-            codes[range].iter().for_each(|&code| writer.write(code.into(), bits));
-        }
-    }
-    let mut bytes = writer.into_bytes();
+    let part = |tokens: &Tokens| {
+        let levels = tokens.levels.iter().enumerate().map(|(level, codes)| {
+            let per_step = header.layout.codes_per_step(level);
+            codes[first * per_step..(first + usize::from(steps)) * per_step].to_vec()
+        });
+        Tokens { levels: levels.collect() }
+    };
+    let channels: Vec<Tokens> = channels.iter().map(part).collect();
+    let most = *header.payload_bytes(steps.into()).end();
+    let mut bytes = Vec::with_capacity(CHUNK_OVERHEAD + most);
+    bytes.extend([0; HEAD_BYTES]);
+    let mut bytes = payload::encode(header, &channels, coder, bytes);
+    let length = (bytes.len() - HEAD_BYTES) as u16;
+    bytes[..HEAD_BYTES].copy_from_slice(&ChunkHead { number, steps, length }.to_bytes());
     bytes.extend(crc32fast::hash(&bytes[SYNC.len()..]).to_be_bytes());
     bytes
-}
-
-/// A code that its codebook does not have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct BadCode {
-    pub channel: usize,
-    pub level: usize,
-    pub code: u16,
-}
-
-/// The tokens of the first `levels` levels in the payload of a chunk whose head is plausible.
-pub(super) fn decode(
-    header: &Header,
-    levels: usize,
-    head: ChunkHead,
-    payload: &[u8],
-) -> Result<Chunk, BadCode> {
-    let layout = &header.layout;
-    let steps = usize::from(head.steps);
-    let skipped = (layout.bits_per_step(layout.levels()) - layout.bits_per_step(levels)) * steps;
-    let mut reader = BitReader::new(payload);
-    let mut channels = Vec::with_capacity(header.channels.into());
-    for channel in 0..usize::from(header.channels) {
-        let mut tokens = Tokens::new(levels);
-        for (level, codes) in tokens.levels.iter_mut().enumerate() {
-            let (count, bits) = (steps * layout.codes_per_step(level), layout.bits_per_code(level));
-            codes.reserve_exact(count);
-            for _ in 0..count {
-                // The payload of a plausible head has all the bits: none are missing here.
-                let code = reader.read(bits).unwrap_or_default() as u16;
-                if usize::from(code) >= layout.codebook_sizes[level] {
-                    return Err(BadCode { channel, level, code });
-                }
-                codes.push(code);
-            }
-        }
-        reader.skip(skipped);
-        channels.push(tokens);
-    }
-    Ok(Chunk { number: head.number, steps, channels })
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::header::tests::header;
+    use super::super::payload::BadPayload;
     use super::*;
     use crate::tokens::TokenLayout;
 
@@ -167,7 +130,7 @@ mod tests {
     fn bytes_as_documented() {
         let header = small();
         let channels = [tokens([&[9, 1, 2], &[0, 0, 1, 2, 3, 4]]), tokens([&[7, 15, 0], &[4; 6]])];
-        let bytes = encode(&header, 0x010203, &channels, 1, 2);
+        let bytes = encode(&header, 0x010203, &channels, 1, 2, None);
         assert_eq!(bytes[..8], [0xF5, 0xC3, 1, 2, 3, 2, 0, 5]);
         // 0001 0010 | 001 010 011 100 | 1111 0000 | 100 100 100 100 | 0000 0000
         let payload = [0b0001_0010, 0b0010_1001, 0b1100_1111, 0b0000_1001, 0b0010_0100];
@@ -179,14 +142,13 @@ mod tests {
         assert_eq!(head, ChunkHead { number: 0x010203, steps: 2, length: 5 });
         assert_eq!(head.chunk_bytes(), bytes.len());
         assert!(head.is_plausible(&header, None));
-        let chunk = decode(&header, 2, head, &payload).unwrap();
+        let decode = |levels| payload::decode(&header, levels, 2, &payload, None).unwrap();
         assert_eq!(
-            chunk.channels,
+            decode(2),
             [tokens([&[1, 2], &[1, 2, 3, 4]]), tokens([&[15, 0], &[4, 4, 4, 4]])]
         );
-        let coarse = decode(&header, 1, head, &payload).unwrap();
         assert_eq!(
-            coarse.channels.iter().map(|t| &t.levels[0][..]).collect::<Vec<_>>(),
+            decode(1).iter().map(|t| &t.levels[0][..]).collect::<Vec<_>>(),
             [[1, 2], [15, 0]]
         );
     }
@@ -195,12 +157,12 @@ mod tests {
     fn codes_beyond_the_codebook_are_found() {
         let header = small();
         let channels = [tokens([&[1], &[0, 4]]), tokens([&[1], &[4, 6]])];
-        let bytes = encode(&header, 0, &channels, 0, 1);
-        let head = ChunkHead::parse(&bytes).unwrap();
+        let bytes = encode(&header, 0, &channels, 0, 1, None);
         let payload = &bytes[8..bytes.len() - 4];
-        let bad = BadCode { channel: 1, level: 1, code: 6 };
-        assert_eq!(decode(&header, 2, head, payload), Err(bad));
-        assert!(decode(&header, 1, head, payload).is_ok(), "level 1 is not looked at");
+        let bad = BadPayload::Code { channel: 1, level: 1, code: 6 };
+        assert_eq!(payload::decode(&header, 2, 1, payload, None), Err(bad));
+        let coarse = payload::decode(&header, 1, 1, payload, None);
+        assert!(coarse.is_ok(), "level 1 is not looked at");
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub enum DamageReason {
         /// The code.
         code: u16,
     },
+    /// An intact chunk whose payload stands for no tokens: whoever wrote the file made a mistake.
+    Coding,
     /// Chunks were left out: the one that follows has a later number.
     Missing,
     /// Chunks that were lost before the file was repaired: the index marks them.
@@ -86,6 +88,7 @@ impl fmt::Display for DamageReason {
             Self::Code { channel, level, code } => {
                 write!(f, "code {code} of channel {channel}, level {level} is not in the codebook")
             }
+            Self::Coding => f.write_str("its payload is intact but stands for no tokens"),
             Self::Missing => f.write_str("missing from the file"),
             Self::Marked => f.write_str("lost before the file was repaired"),
             Self::Truncated => f.write_str("the file ends early"),

@@ -3,6 +3,7 @@
 use super::chunk::{MAX_CHUNKS, MAX_PAYLOAD};
 use crate::model_files::id_hex;
 use crate::tokens::{LayoutError, MAX_LEVELS, TokenLayout};
+use std::ops::RangeInclusive;
 use thiserror::Error;
 
 /// The first eight bytes of every `.tsr` file.
@@ -33,8 +34,12 @@ const MAX_HEADER_BYTES: usize = 1024;
 const PREFIX_BYTES: usize = 12;
 /// The sample count that stands for "not known when the header was written".
 const UNKNOWN_SAMPLES: u64 = u64::MAX;
+/// Bytes of a prior's id, behind the levels where the payload kind has one.
+const PRIOR_BYTES: usize = 16;
 /// Payload kind: codes packed plainly, most significant bit first.
 const PAYLOAD_BIT_PACKED: u8 = 0;
+/// Payload kind: what a prior's coder made, or packed codes where those are shorter.
+const PAYLOAD_PRIOR: u8 = 1;
 
 /// Why a header cannot be read, or must not be written.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -110,6 +115,7 @@ pub enum HeaderError {
 ///     pre_skip: 480,
 ///     steps_per_chunk: Header::steps_per_second(48_000, 480, &layout, 2),
 ///     warm_up_steps: 10,
+///     prior_id: None,
 ///     layout,
 /// };
 /// header.validate()?;
@@ -144,6 +150,8 @@ pub struct Header {
     /// Steps before a chunk that a decoder must take in, and whose output it drops, before that
     /// chunk decodes as in the whole file.
     pub warm_up_steps: u16,
+    /// Hash of the prior that the payloads are coded with; `None` where codes are packed plainly.
+    pub prior_id: Option<[u8; 16]>,
 }
 
 impl Header {
@@ -158,6 +166,13 @@ impl Header {
         second.min(fits).clamp(1, 255) as u8
     }
 
+    /// The header of a file of the same tokens, coded with a prior in chunks of up to `steps` steps.
+    pub fn with_prior(self, id: [u8; 16], steps: u8) -> Self {
+        let step_bits = self.step_bits(self.layout.levels()).max(1);
+        let fits = ((MAX_PAYLOAD - 1) * 8 / step_bits).min(255) as u8;
+        Self { prior_id: Some(id), steps_per_chunk: steps.min(fits).max(1), ..self }
+    }
+
     /// Checks every field against its range.
     ///
     /// # Errors
@@ -170,8 +185,9 @@ impl Header {
         within("pre-skip", self.pre_skip.into(), 0, MAX_PRE_SKIP.into())?;
         self.layout.validate()?;
         let step_bits = self.step_bits(self.layout.levels());
-        within("bits of a step of all channels", step_bits as u64, 1, MAX_PAYLOAD as u64 * 8)?;
-        let fits = (MAX_PAYLOAD * 8 / step_bits).min(255) as u64;
+        let most_bits = (MAX_PAYLOAD - self.coding_bytes()) * 8;
+        within("bits of a step of all channels", step_bits as u64, 1, most_bits as u64)?;
+        let fits = (most_bits / step_bits).min(255) as u64;
         within("steps per chunk", self.steps_per_chunk.into(), 1, fits)?;
         if let Some(samples) = self.samples {
             self.validate_samples(samples)?;
@@ -244,9 +260,23 @@ impl Header {
         self.layout.bits_per_step(levels) * usize::from(self.channels)
     }
 
-    /// Bytes of the payload of a chunk of `steps` steps.
-    pub(super) fn payload_bytes(&self, steps: usize) -> usize {
+    /// Bytes of the codes of `steps` steps packed plainly.
+    pub(super) fn packed_bytes(&self, steps: usize) -> usize {
         (self.step_bits(self.layout.levels()) * steps).div_ceil(8)
+    }
+
+    /// Bytes that the payload of a chunk of `steps` steps may have.
+    pub(super) fn payload_bytes(&self, steps: usize) -> RangeInclusive<usize> {
+        let packed = self.packed_bytes(steps);
+        match self.coding_bytes() {
+            0 => packed..=packed,
+            coding => coding..=coding + packed,
+        }
+    }
+
+    /// Bytes of a payload that say how it is coded.
+    fn coding_bytes(&self) -> usize {
+        usize::from(self.prior_id.is_some())
     }
 
     /// The header of a file with only the first `levels` levels of this one.
@@ -265,13 +295,22 @@ impl Header {
         id_hex(&self.model_id)
     }
 
+    /// The prior's id as 32 hexadecimal digits, where there is one.
+    pub fn prior_id_hex(&self) -> Option<String> {
+        self.prior_id.as_ref().map(id_hex)
+    }
+
     /// The bytes of the header.
     ///
     /// # Errors
     /// As [`validate`](Self::validate).
     pub fn to_bytes(&self) -> Result<Vec<u8>, HeaderError> {
         self.validate()?;
-        let length = FIXED_BYTES + LEVEL_BYTES * self.layout.levels();
+        let (kind, prior) = match &self.prior_id {
+            None => (PAYLOAD_BIT_PACKED, &[][..]),
+            Some(id) => (PAYLOAD_PRIOR, &id[..]),
+        };
+        let length = FIXED_BYTES + LEVEL_BYTES * self.layout.levels() + prior.len();
         let mut bytes = Vec::with_capacity(length);
         bytes.extend(MAGIC);
         bytes.extend(FORMAT_VERSION.to_be_bytes());
@@ -283,7 +322,7 @@ impl Header {
         bytes.extend(self.codec_rate.to_be_bytes());
         bytes.extend(self.hop.to_be_bytes());
         bytes.extend(self.pre_skip.to_be_bytes());
-        bytes.extend([PAYLOAD_BIT_PACKED, 0]); // kind, flags
+        bytes.extend([kind, 0]); // flags: none
         bytes.push(self.steps_per_chunk);
         bytes.extend(self.warm_up_steps.to_be_bytes());
         bytes.push(self.layout.levels() as u8);
@@ -291,6 +330,7 @@ impl Header {
             bytes.extend((stride as u16).to_be_bytes());
             bytes.extend(((size - 1) as u16).to_be_bytes());
         }
+        bytes.extend(prior);
         bytes.extend(crc32fast::hash(&bytes).to_be_bytes());
         Ok(bytes)
     }
@@ -344,24 +384,30 @@ impl Header {
         let steps_per_chunk = fields.u8().ok_or_else(short)?;
         let warm_up_steps = fields.u16().ok_or_else(short)?;
         let levels = usize::from(fields.u8().ok_or_else(short)?);
-        for (feature, value, known) in
-            [("payload kind", kind, PAYLOAD_BIT_PACKED), ("flags", flags, 0)]
+        for (feature, value, last_known) in
+            [("payload kind", kind, PAYLOAD_PRIOR), ("flags", flags, 0)]
         {
-            if value != known {
+            if value > last_known {
                 return Err(HeaderError::UnsupportedFeature { feature, value });
             }
         }
+        let prior_bytes = if kind == PAYLOAD_PRIOR { PRIOR_BYTES } else { 0 };
         if !(1..=MAX_LEVELS).contains(&levels) {
             return Err(LayoutError::LevelCount(levels).into());
         }
-        if length != FIXED_BYTES + LEVEL_BYTES * levels {
-            return Err(wrong_length(length, FIXED_BYTES + LEVEL_BYTES * levels));
+        let needed = FIXED_BYTES + LEVEL_BYTES * levels + prior_bytes;
+        if length != needed {
+            return Err(wrong_length(length, needed));
         }
         let (mut strides, mut codebook_sizes) = (Vec::new(), Vec::new());
         for _ in 0..levels {
             strides.push(fields.u16().ok_or_else(short)?.into());
             codebook_sizes.push(usize::from(fields.u16().ok_or_else(short)?) + 1);
         }
+        let prior_id = match kind {
+            PAYLOAD_PRIOR => Some(fields.take().ok_or_else(short)?),
+            _ => None,
+        };
         Ok(Self {
             model_id,
             source_rate,
@@ -373,6 +419,7 @@ impl Header {
             layout: TokenLayout { strides, codebook_sizes },
             steps_per_chunk,
             warm_up_steps,
+            prior_id,
         })
     }
 
@@ -439,17 +486,24 @@ pub(super) mod tests {
             },
             steps_per_chunk: 25,
             warm_up_steps: 10,
+            prior_id: None,
         }
     }
 
     #[test]
     fn round_trip() {
-        for samples in [Some(441_000), Some(0), Some(MAX_SAMPLES / 4), None] {
-            let header = Header { samples, ..header() };
+        for (samples, prior_id, length) in [
+            (Some(441_000), None, 80),
+            (Some(0), None, 80),
+            (Some(MAX_SAMPLES / 4), None, 80),
+            (None, None, 80),
+            (None, Some([9; 16]), 96),
+        ] {
+            let header = Header { samples, prior_id, ..header() };
             let mut bytes = header.to_bytes().unwrap();
-            assert_eq!(bytes.len(), 80);
+            assert_eq!(bytes.len(), length);
             bytes.extend([1, 2, 3]); // what follows the header is not looked at
-            assert_eq!(Header::parse(&bytes), Ok((header, 80)));
+            assert_eq!(Header::parse(&bytes), Ok((header, length)));
         }
     }
 
@@ -500,7 +554,9 @@ pub(super) mod tests {
         assert_eq!(header.chunk_of_sample(43_659), 1);
         assert_eq!(header.chunk_of_sample(440_999), 10);
         assert_eq!(header.warm_up_chunks(), 1);
-        assert_eq!(header.payload_bytes(25), 688);
+        assert_eq!(header.payload_bytes(25), 688..=688);
+        let coded = header.clone().with_prior([1; 16], 64);
+        assert_eq!((coded.steps_per_chunk, coded.payload_bytes(25)), (64, 1..=689));
         assert_eq!(header.model_id_hex(), "30313233343536373839616263646566");
     }
 
@@ -532,6 +588,17 @@ pub(super) mod tests {
         assert_eq!(steps(48_000, 480, &full, 32), 25);
         let wide = TokenLayout { strides: vec![16, 1, 1], codebook_sizes: vec![65_536; 3] };
         assert_eq!(steps(48_000, 60, &wide, 32), 31);
+        // A byte of each payload says how it is coded.
+        let eight_bits = TokenLayout { strides: vec![1], codebook_sizes: vec![256] };
+        let wide = TokenLayout { strides: vec![255, 1], codebook_sizes: vec![2, 256] };
+        for (layout, channels) in [(eight_bits, 1), (wide, 32)] {
+            let coded = Header { layout, channels, ..header() }.with_prior([0; 16], 255);
+            coded.validate().unwrap();
+            let more = coded.steps_per_chunk.checked_add(1);
+            assert!(more.is_none_or(|steps| {
+                Header { steps_per_chunk: steps, ..coded.clone() }.validate().is_err()
+            }));
+        }
     }
 
     #[test]

@@ -9,6 +9,8 @@
 //!   sums a file up.
 //! - [`repair`] writes what is intact of a damaged file as a file that is whole again, with what is lost
 //!   marked.
+//! - [`PayloadCoder`] is what codes the payloads of a file that was made with a prior: the container itself
+//!   knows of no network.
 //! - [`OutputFile`] is a file that appears under its name only when it is complete.
 //!
 //! ```
@@ -27,6 +29,7 @@
 //!     pre_skip: 0,
 //!     steps_per_chunk: Header::steps_per_second(48_000, 480, &layout, 1),
 //!     warm_up_steps: 10,
+//!     prior_id: None,
 //!     layout,
 //! };
 //!
@@ -61,6 +64,7 @@ mod damage;
 mod file;
 mod header;
 mod index;
+mod payload;
 mod reader;
 mod repair;
 mod summary;
@@ -75,6 +79,7 @@ pub use header::{
     FORMAT_VERSION, Header, HeaderError, MAGIC, MAX_CHANNELS, MAX_HOP, MAX_PRE_SKIP, MAX_RATE,
     MAX_SAMPLES,
 };
+pub use payload::{CoderError, PayloadCoder};
 pub use reader::{ContainerReader, Item, ReadError};
 pub use repair::{Repair, RepairError, repair};
 pub use summary::{LevelSummary, Summary};

@@ -4,7 +4,9 @@ use super::chunk::{self, CHUNK_OVERHEAD, Chunk, ChunkHead, HEAD_BYTES};
 use super::damage::{Damage, DamageReason};
 use super::header::{Header, HeaderError};
 use super::index::{self, Index};
+use super::payload::{self, BadPayload, CoderError, PayloadCoder};
 use super::window::Window;
+use crate::tokens::Tokens;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::Path;
@@ -30,6 +32,9 @@ pub enum ReadError {
     /// The header is not that of a `.tsr` file that this version reads.
     #[error(transparent)]
     Header(#[from] HeaderError),
+    /// The file needs a prior, and this is not the one.
+    #[error(transparent)]
+    Coder(#[from] CoderError),
     /// A chunk beyond the last.
     #[error("there is no chunk {chunk}: the file has {chunks}")]
     NoSuchChunk {
@@ -54,6 +59,20 @@ pub enum Item {
     /// The next chunk.
     Chunk(Chunk),
     /// Something else: chunks that were lost, or bytes that were passed over.
+    Damage(Damage),
+}
+
+/// What comes next in a file, with payloads as they are stored.
+pub(super) enum Stored {
+    /// All bytes of the next chunk, and its steps.
+    Chunk(Vec<u8>, u8),
+    /// As [`Item::Damage`].
+    Damage(Damage),
+}
+
+/// What comes next in a file: an intact chunk where it begins, or something else.
+enum Found {
+    Chunk(ChunkHead, u64),
     Damage(Damage),
 }
 
@@ -84,6 +103,8 @@ pub struct ContainerReader<R> {
     header_bytes: u64,
     /// Levels to give; the others are passed over.
     levels: usize,
+    /// What the payloads are decoded with, where the header names one.
+    coder: Option<Box<dyn PayloadCoder>>,
     trailer: Option<Trailer>,
     /// Samples per channel, from the header or the trailer.
     samples: Option<u64>,
@@ -123,6 +144,7 @@ impl<R: Read + Seek> ContainerReader<R> {
         Ok(Self {
             total: samples.map(|samples| header.steps(samples)),
             levels: header.layout.levels(),
+            coder: None,
             header_bytes: length as u64,
             position: length as u64,
             next: 0,
@@ -179,6 +201,20 @@ impl<R: Read + Seek> ContainerReader<R> {
         Ok(())
     }
 
+    /// Decodes payloads with `coder` from now on. A file that names no prior needs none, and leaves it.
+    ///
+    /// # Errors
+    /// The header names a prior, and this is not the one, or there is none.
+    pub fn set_coder(&mut self, coder: Option<Box<dyn PayloadCoder>>) -> Result<(), CoderError> {
+        self.coder = payload::choose(&self.header, coder)?;
+        Ok(())
+    }
+
+    /// Whether chunks can be decoded: the header names no prior, or it is at hand.
+    pub fn can_decode(&self) -> bool {
+        self.header.prior_id.is_none() || self.coder.is_some()
+    }
+
     /// Goes back to the first chunk.
     pub fn rewind(&mut self) {
         self.go_to(0, self.header_bytes);
@@ -224,10 +260,14 @@ impl<R: Read + Seek> ContainerReader<R> {
 
     /// Chunk `number` if it is where the index, or else the size of a full chunk, puts it.
     fn find_at_guess(&mut self, number: u32) -> io::Result<Option<(u64, ChunkHead)>> {
-        let full = self.header.payload_bytes(self.header.steps_per_chunk.into()) + CHUNK_OVERHEAD;
+        let sizes = self.header.payload_bytes(self.header.steps_per_chunk.into());
         let guess = match &self.trailer {
             Some(trailer) => trailer.index.offset(number),
-            None => Some(self.header_bytes + u64::from(number) * full as u64),
+            None if sizes.start() < sizes.end() => None,
+            None => {
+                let full = (sizes.end() + CHUNK_OVERHEAD) as u64;
+                Some(self.header_bytes + u64::from(number) * full)
+            }
         };
         let Some(offset) = guess else { return Ok(None) };
         let found = self.probe(offset)?.ok().filter(|head| head.number == number);
@@ -249,56 +289,104 @@ impl<R: Read + Seek> ContainerReader<R> {
     /// The next chunk or damage; `None` at the end.
     ///
     /// # Errors
-    /// When the system refuses to give the bytes; there is nothing after that.
-    pub fn next_item(&mut self) -> io::Result<Option<Item>> {
+    /// When the system refuses to give the bytes; there is nothing after that. [`ReadError::Coder`] when
+    /// the payloads need a coder and there is none ([`set_coder`](Self::set_coder)).
+    pub fn next_item(&mut self) -> Result<Option<Item>, ReadError> {
+        if let (Some(prior), false) = (self.header.prior_id_hex(), self.can_decode()) {
+            return Err(CoderError::Missing { prior }.into());
+        }
+        let (head, start) = match self.next_found()? {
+            None => return Ok(None),
+            Some(Found::Damage(damage)) => return Ok(Some(Item::Damage(damage))),
+            Some(Found::Chunk(head, start)) => (head, start),
+        };
+        Ok(Some(match self.decode(head, start)? {
+            Ok(channels) => {
+                self.next += 1;
+                Item::Chunk(Chunk { number: head.number, steps: head.steps.into(), channels })
+            }
+            Err(bad) => Item::Damage(self.lose_bad(bad, start)),
+        }))
+    }
+
+    /// As [`next_item`](Self::next_item), without decoding payloads that need a coder.
+    pub(super) fn next_stored(&mut self) -> io::Result<Option<Stored>> {
+        let (head, start) = match self.next_found()? {
+            None => return Ok(None),
+            Some(Found::Damage(damage)) => return Ok(Some(Stored::Damage(damage))),
+            Some(Found::Chunk(head, start)) => (head, start),
+        };
+        if self.can_decode()
+            && let Err(bad) = self.decode(head, start)?
+        {
+            return Ok(Some(Stored::Damage(self.lose_bad(bad, start))));
+        }
+        self.next += 1;
+        let bytes = self.window.get(start, head.chunk_bytes())?.to_vec();
+        Ok(Some(Stored::Chunk(bytes, head.steps)))
+    }
+
+    /// The tokens of the chunk at `start`.
+    fn decode(
+        &mut self,
+        head: ChunkHead,
+        start: u64,
+    ) -> io::Result<Result<Vec<Tokens>, BadPayload>> {
+        let bytes = self.window.get(start, head.chunk_bytes())?;
+        let payload = bytes.get(HEAD_BYTES..bytes.len().saturating_sub(4)).unwrap_or_default();
+        let coder = self.coder.as_deref_mut();
+        Ok(payload::decode(&self.header, self.levels, head.steps.into(), payload, coder))
+    }
+
+    /// Gives up the chunk due, whose payload is bad.
+    fn lose_bad(&mut self, bad: BadPayload, start: u64) -> Damage {
+        let reason = match bad {
+            BadPayload::Code { channel, level, code } => {
+                DamageReason::Code { channel, level, code }
+            }
+            BadPayload::Coding => DamageReason::Coding,
+        };
+        self.lose_until(self.next + 1, start, reason)
+    }
+
+    fn next_found(&mut self) -> io::Result<Option<Found>> {
         if self.ended {
             return Ok(None);
         }
-        let item = self.advance();
-        self.ended |= item.is_err();
-        item
+        let found = self.advance();
+        self.ended |= found.is_err();
+        found
     }
 
-    fn advance(&mut self) -> io::Result<Option<Item>> {
+    fn advance(&mut self) -> io::Result<Option<Found>> {
         let left = self.chunks_end().saturating_sub(self.position);
         if self.all_chunks_passed() || left == 0 {
-            return Ok(self.end());
+            return Ok(self.end().map(Found::Damage));
         }
         let head = match self.probe(self.position)? {
             Ok(head) => head,
-            Err(reason) => return self.resynchronise(reason).map(Some),
+            Err(reason) => return Ok(Some(Found::Damage(self.resynchronise(reason)?))),
         };
         if head.number > self.next {
             let reason = self.missing(head.number);
-            return Ok(Some(self.lose_until(head.number, self.position, reason)));
+            let damage = self.lose_until(head.number, self.position, reason);
+            return Ok(Some(Found::Damage(damage)));
         }
         let start = self.position;
         self.position += head.chunk_bytes() as u64;
         if head.number < self.next {
             let reason = DamageReason::OutOfOrder { number: head.number };
-            return Ok(Some(self.lose_until(self.next, start, reason)));
+            return Ok(Some(Found::Damage(self.lose_until(self.next, start, reason))));
         }
-        let bytes = self.window.get(start, head.chunk_bytes())?;
-        let payload = bytes.get(HEAD_BYTES..bytes.len().saturating_sub(4)).unwrap_or_default();
-        let decoded = chunk::decode(&self.header, self.levels, head, payload);
         if self.total.is_none() && head.steps < self.header.steps_per_chunk {
             let full = u64::from(self.header.steps_per_chunk);
             self.total = Some(u64::from(head.number) * full + u64::from(head.steps));
         }
-        match decoded {
-            Ok(chunk) => {
-                self.next += 1;
-                Ok(Some(Item::Chunk(chunk)))
-            }
-            Err(chunk::BadCode { channel, level, code }) => {
-                let reason = DamageReason::Code { channel, level, code };
-                Ok(Some(self.lose_until(self.next + 1, start, reason)))
-            }
-        }
+        Ok(Some(Found::Chunk(head, start)))
     }
 
     /// No chunk is where one is due, for the reason given: finds the next one.
-    fn resynchronise(&mut self, reason: DamageReason) -> io::Result<Item> {
+    fn resynchronise(&mut self, reason: DamageReason) -> io::Result<Damage> {
         let start = self.position;
         if let Some((offset, head)) = self.find_chunk(start + 1)? {
             self.position = offset;
@@ -341,7 +429,7 @@ impl<R: Read + Seek> ContainerReader<R> {
     }
 
     /// What is to be said at the end, one thing at a time; `None` when all is said.
-    fn end(&mut self) -> Option<Item> {
+    fn end(&mut self) -> Option<Damage> {
         let at = self.position;
         if let Some(chunks) = self.chunks().filter(|&chunks| self.next < chunks) {
             // A file cut here has no index either; that goes without saying.
@@ -378,13 +466,13 @@ impl<R: Read + Seek> ContainerReader<R> {
     }
 
     /// Gives up all chunks from the one due up to, not including, `number`.
-    fn lose_until(&mut self, number: u32, offset: u64, reason: DamageReason) -> Item {
+    fn lose_until(&mut self, number: u32, offset: u64, reason: DamageReason) -> Damage {
         let first = self.next;
         let full = u64::from(self.header.steps_per_chunk);
         let step = |n: u32| (u64::from(n) * full).min(self.total.unwrap_or(u64::MAX));
         let steps = step(number).saturating_sub(step(first));
         self.next = number;
-        Item::Damage(Damage { first, chunks: number - first, steps, offset, reason })
+        Damage { first, chunks: number - first, steps, offset, reason }
     }
 
     fn all_chunks_passed(&self) -> bool {
@@ -465,7 +553,7 @@ impl<R: Read + Seek> Iterator for ContainerReader<R> {
     type Item = Result<Item, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.next_item().map_err(ReadError::from).transpose()
+        self.next_item().transpose()
     }
 }
 

@@ -1,10 +1,9 @@
 //! Making a whole file of what is left of a damaged one.
 
-use super::chunk;
 use super::damage::Damage;
 use super::header::{Header, HeaderError};
 use super::index::Index;
-use super::reader::{ContainerReader, Item, ReadError};
+use super::reader::{ContainerReader, ReadError, Stored};
 use super::summary::MAX_LISTED;
 use std::io::{self, Read, Seek, Write};
 use thiserror::Error;
@@ -74,18 +73,15 @@ pub fn repair<R: Read + Seek, W: Write>(
         damage_count: 0,
     };
     let mut steps = 0;
-    while let Some(item) = reader.next_item().map_err(ReadError::Io)? {
+    while let Some(item) = reader.next_stored().map_err(ReadError::Io)? {
         match item {
-            Item::Chunk(chunk) => {
-                // A chunk has 255 steps at most.
-                let count = chunk.steps as u8;
-                let bytes = chunk::encode(&header, chunk.number, &chunk.channels, 0, count);
+            Stored::Chunk(bytes, count) => {
                 output.write_all(&bytes).map_err(RepairError::Write)?;
                 index.push(bytes.len() as u32, 1);
                 done.kept_chunks += 1;
                 steps += u64::from(count);
             }
-            Item::Damage(damage) => {
+            Stored::Damage(damage) => {
                 if damage.chunks > 0 {
                     index.push(0, damage.chunks);
                 }
@@ -126,6 +122,7 @@ fn longest(header: &Header, steps: u64) -> Option<u64> {
 mod tests {
     use super::super::damage::DamageReason;
     use super::super::header::tests::header;
+    use super::super::reader::Item;
     use super::super::writer::ContainerWriter;
     use super::*;
     use crate::tokens::{TokenLayout, Tokens};

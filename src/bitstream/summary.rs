@@ -2,7 +2,7 @@
 
 use super::damage::Damage;
 use super::header::FORMAT_VERSION;
-use super::reader::{ContainerReader, Item, ReadError};
+use super::reader::{ContainerReader, Item, ReadError, Stored};
 use crate::tokens::TokenDigest;
 use std::io::{Read, Seek};
 
@@ -16,6 +16,9 @@ pub struct Summary {
     pub version: u16,
     /// The model id as 32 hexadecimal digits.
     pub model_id: String,
+    /// The id of the prior that the tokens are coded with, as 32 hexadecimal digits; `None` where they are
+    /// packed plainly.
+    pub prior_id: Option<String>,
     /// The source's sample rate in Hz.
     pub source_rate: u32,
     /// The source's channels.
@@ -44,8 +47,10 @@ pub struct Summary {
     pub damages: Vec<Damage>,
     /// How many there are in all.
     pub damage_count: u64,
-    /// Digest of the tokens of all intact chunks, of the levels that are read.
-    pub token_digest: [u8; 32],
+    /// Digest of the tokens of all intact chunks, of the levels that are read; `None` where they are coded
+    /// with a prior that is not at hand ([`ContainerReader::set_coder`]): of such chunks only the checksums
+    /// are looked at.
+    pub token_digest: Option<[u8; 32]>,
 }
 
 /// One level of a file.
@@ -57,7 +62,7 @@ pub struct LevelSummary {
     pub codebook_size: usize,
     /// Codes per second and channel.
     pub codes_per_second: f64,
-    /// Kilobits per second of its codes, all channels.
+    /// Kilobits per second of its codes, all channels, when packed plainly.
     pub kbps: f64,
 }
 
@@ -71,15 +76,29 @@ impl<R: Read + Seek> ContainerReader<R> {
         let (mut intact_chunks, mut damaged_chunks, mut damage_count) = (0, 0, 0);
         let mut steps = 0;
         let mut damages = Vec::new();
-        let mut digest = TokenDigest::default();
-        while let Some(item) = self.next_item()? {
+        let mut digest = self.can_decode().then(TokenDigest::default);
+        loop {
+            let item = match &mut digest {
+                Some(digest) => match self.next_item()? {
+                    Some(Item::Chunk(chunk)) => {
+                        digest.update(&self.header().layout, chunk.steps, &chunk.channels);
+                        Some(Ok(chunk.steps))
+                    }
+                    Some(Item::Damage(damage)) => Some(Err(damage)),
+                    None => None,
+                },
+                None => self.next_stored()?.map(|item| match item {
+                    Stored::Chunk(_, steps) => Ok(steps.into()),
+                    Stored::Damage(damage) => Err(damage),
+                }),
+            };
             match item {
-                Item::Chunk(chunk) => {
+                None => break,
+                Some(Ok(count)) => {
                     intact_chunks += 1;
-                    digest.update(&self.header().layout, chunk.steps, &chunk.channels);
-                    steps += chunk.steps as u64;
+                    steps += count as u64;
                 }
-                Item::Damage(damage) => {
+                Some(Err(damage)) => {
                     damaged_chunks += u64::from(damage.chunks);
                     steps += damage.steps;
                     damage_count += 1;
@@ -113,6 +132,7 @@ impl<R: Read + Seek> ContainerReader<R> {
         Ok(Summary {
             version: FORMAT_VERSION,
             model_id: header.model_id_hex(),
+            prior_id: header.prior_id_hex(),
             source_rate: header.source_rate,
             channels: header.channels,
             samples: self.samples(),
@@ -127,7 +147,7 @@ impl<R: Read + Seek> ContainerReader<R> {
             damaged_chunks,
             damages,
             damage_count,
-            token_digest: digest.value(),
+            token_digest: digest.map(|digest| digest.value()),
         })
     }
 }

@@ -4,6 +4,7 @@ use super::chunk::{self, MAX_CHUNKS};
 use super::file::{FileError, OutputFile, Overwrite};
 use super::header::{Header, HeaderError};
 use super::index::Index;
+use super::payload::{self, CoderError, PayloadCoder};
 use crate::tokens::{TokenDigest, Tokens};
 use std::io::{self, Write};
 use std::path::Path;
@@ -21,6 +22,9 @@ pub enum WriteError {
     /// The header, or the final sample count, is out of range.
     #[error(transparent)]
     Header(#[from] HeaderError),
+    /// The header names a prior, and this is not the one.
+    #[error(transparent)]
+    Coder(#[from] CoderError),
     /// Not one `Tokens` per channel of the header.
     #[error("tokens of {got} channels for a file of {expected}: pass one `Tokens` per channel")]
     ChannelCount {
@@ -81,6 +85,7 @@ pub struct ContainerWriter<W: Write> {
     header: Header,
     header_crc: [u8; 4],
     index: Index,
+    coder: Option<Box<dyn PayloadCoder>>,
     /// Steps not written yet, by channel.
     pending: Vec<Tokens>,
     pending_steps: usize,
@@ -105,15 +110,38 @@ impl<W: Write> ContainerWriter<W> {
     /// Writes the header to `output`.
     ///
     /// # Errors
-    /// When the header is invalid or `output` refuses it.
-    pub fn new(mut output: W, header: Header) -> Result<Self, WriteError> {
+    /// When the header is invalid or names a prior, or `output` refuses it.
+    pub fn new(output: W, header: Header) -> Result<Self, WriteError> {
+        Self::with_coder(output, header, None)
+    }
+
+    /// Writes the header to `output`; payloads are coded with `coder` if the header names its prior.
+    ///
+    /// # Errors
+    /// When the header is invalid, or names a prior that is not the coder's, or `output` refuses it.
+    pub fn with_coder(
+        mut output: W,
+        header: Header,
+        coder: Option<Box<dyn PayloadCoder>>,
+    ) -> Result<Self, WriteError> {
         let bytes = header.to_bytes()?;
+        let coder = payload::choose(&header, coder)?;
         output.write_all(&bytes)?;
         let header_crc = bytes.last_chunk().copied().unwrap_or_default();
         let pending = vec![Tokens::new(header.layout.levels()); header.channels.into()];
         let index = Index::new(bytes.len() as u64);
         let digest = TokenDigest::default();
-        Ok(Self { output, header, header_crc, index, pending, pending_steps: 0, steps: 0, digest })
+        Ok(Self {
+            output,
+            header,
+            header_crc,
+            index,
+            coder,
+            pending,
+            pending_steps: 0,
+            steps: 0,
+            digest,
+        })
     }
 
     /// The header written.
@@ -221,7 +249,8 @@ impl<W: Write> ContainerWriter<W> {
     /// Writes pending steps `first..first + steps`.
     fn write_chunk(&mut self, first: usize, steps: u8) -> Result<(), WriteError> {
         let number = self.index.chunks();
-        let bytes = chunk::encode(&self.header, number, &self.pending, first, steps);
+        let coder = self.coder.as_deref_mut();
+        let bytes = chunk::encode(&self.header, number, &self.pending, first, steps, coder);
         self.output.write_all(&bytes)?;
         self.index.push(bytes.len() as u32, 1);
         Ok(())

@@ -6,7 +6,6 @@ use super::kernels::{Kernels, Rows, WIDTH};
 use super::matrix::Matrix;
 use super::schedule::normalize_cost;
 use super::tensors::Tensors;
-use crate::config::CodecConfig;
 use crate::model_files::ModelError;
 
 /// Weights of one block.
@@ -29,13 +28,19 @@ pub struct BlockState {
 }
 
 impl Block {
-    /// The tensors under `name`.
+    /// The tensors under `name`, of a block of `dim` channels, with a convolution of `taps` rows and
+    /// `expansion` times as many hidden channels.
     ///
     /// # Errors
     /// As [`Tensors::get`].
-    pub fn load(tensors: &Tensors, name: &str, config: &CodecConfig) -> Result<Self, ModelError> {
-        let (dim, taps) = (config.dim, config.kernel);
-        let hidden = dim * config.expansion;
+    pub fn load(
+        tensors: &Tensors,
+        name: &str,
+        dim: usize,
+        taps: usize,
+        expansion: usize,
+    ) -> Result<Self, ModelError> {
+        let hidden = dim * expansion;
         let get = |part: &str, shape: &[usize]| {
             Ok::<_, ModelError>(tensors.get(&format!("{name}.{part}"), shape)?.to_vec())
         };
@@ -118,10 +123,11 @@ pub fn columns(matrix: &Matrix, panels: &Range<usize>) -> Range<usize> {
 }
 
 impl BlockState {
-    /// Silence, and room for `frames` frames.
-    pub fn new(config: &CodecConfig, frames: usize) -> Self {
-        let past = (config.kernel - 1) * config.dim;
-        Self { frames: vec![0.0; past + frames * config.dim].into(), past }
+    /// Silence before a block of `dim` channels and `taps` rows of convolution, and room for `frames`
+    /// frames.
+    pub fn new(dim: usize, taps: usize, frames: usize) -> Self {
+        let past = (taps - 1) * dim;
+        Self { frames: vec![0.0; past + frames * dim].into(), past }
     }
 
     /// As if nothing had been given.

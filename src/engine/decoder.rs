@@ -157,13 +157,14 @@ impl StreamDecoder {
         let frames = batch * model.frames_per_step();
         let dim = w.config.dim;
         let zeros = |n: usize| vec![0.0f32; n].into_boxed_slice();
+        let block = BlockState::new(dim, w.config.kernel, frames);
         let state = State {
             codes: w.levels.iter().map(|l| vec![0; frames / l.stride].into()).collect(),
             vectors: zeros(frames * w.config.vq.code_dim),
             part: zeros(frames * dim),
             gains: vec![1.0; w.levels.len()].into(),
             latents: zeros(frames * dim),
-            blocks: w.decoder_blocks.iter().map(|_| BlockState::new(&w.config, frames)).collect(),
+            blocks: vec![block; w.decoder_blocks.len()].into(),
             mixed: zeros(frames * dim),
             hidden: zeros(frames * dim * w.config.expansion),
             out: zeros(frames * dim),

@@ -15,7 +15,8 @@ use super::step::{Phase, Progress, Work};
 /// A part of the encoder's work on a step.
 #[derive(Debug, Clone)]
 pub(super) enum EncodeTask {
-    Levels,
+    /// Of some frames, as many of them as there are.
+    Levels(Range<usize>),
     Analysis(Range<usize>),
     Envelope,
     Mix(usize),
@@ -38,7 +39,13 @@ pub(super) fn encode_schedule(
 ) -> [Schedule<EncodeTask>; 2] {
     let dim = analysis.outputs();
     let tasks = |most: u64| {
-        let mut tasks = vec![(EncodeTask::Levels, levels_of_bands.cost(rows))];
+        let mut tasks = Vec::new();
+        if levels_of_bands.cost(rows) <= most {
+            tasks.push((EncodeTask::Levels(0..usize::MAX), levels_of_bands.cost(rows)));
+        } else {
+            let one = |frame| (EncodeTask::Levels(frame..frame + 1), levels_of_bands.cost(1));
+            tasks.extend((0..rows).map(one));
+        }
         for panels in split(analysis, rows, most) {
             let cost = product_cost(analysis, panels.len(), rows);
             tasks.push((EncodeTask::Analysis(panels), cost));
@@ -148,12 +155,13 @@ impl StreamEncoder {
         let dim = w.config.dim;
         let past = w.config.encoder_window() - w.config.hop;
         let zeros = |n: usize| vec![0.0f32; n].into_boxed_slice();
+        let block = BlockState::new(dim, w.config.kernel, frames);
         let state = State {
             window: zeros(past + steps * chunk),
             past,
             band_levels: BandLevelsState::new(&w.band_levels),
             levels: zeros(frames * w.band_levels.count()),
-            blocks: w.encoder_blocks.iter().map(|_| BlockState::new(&w.config, frames)).collect(),
+            blocks: vec![block; w.encoder_blocks.len()].into(),
             mixed: zeros(frames * dim),
             hidden: zeros(frames * dim * w.config.expansion),
             rest: zeros(frames * dim),
@@ -416,9 +424,11 @@ impl State {
         let (config, dim) = (&weights.config, weights.config.dim);
         let rows = work.steps * weights.layout.frames_per_step();
         match task {
-            EncodeTask::Levels => {
-                let start = self.past + config.hop - config.level_window();
-                let out = &mut self.levels[..rows * weights.band_levels.count()];
+            EncodeTask::Levels(frames) => {
+                let frames = frames.start.min(rows)..frames.end.min(rows);
+                let start = self.past + (frames.start + 1) * config.hop - config.level_window();
+                let bands = weights.band_levels.count();
+                let out = &mut self.levels[frames.start * bands..frames.end * bands];
                 weights.band_levels.frames(&self.window[start..], &mut self.band_levels, out);
             }
             EncodeTask::Analysis(panels) => {

@@ -39,19 +39,19 @@
 //! ```
 
 mod band_levels;
-mod block;
+pub(crate) mod block;
 mod channels;
 mod decoder;
 mod encoder;
 mod error;
-mod kernels;
+pub(crate) mod kernels;
 mod level;
-mod matrix;
+pub(crate) mod matrix;
 mod model;
 mod schedule;
 mod step;
 mod synthesis;
-mod tensors;
+pub(crate) mod tensors;
 
 pub use crate::model_files::{CONFIG_FILE, ModelError, WEIGHTS_FILE};
 pub use channels::{ChannelDecoders, ChannelEncoders};

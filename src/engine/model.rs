@@ -75,11 +75,12 @@ impl Model {
 
     fn from_files(files: &ModelFiles) -> Result<Self, ModelError> {
         let config = files.config.clone();
-        let tensors = Tensors::new(files)?;
-        let dim = config.dim;
+        let tensors = Tensors::new(&files.weights)?;
+        let (dim, taps, expansion) = (config.dim, config.kernel, config.expansion);
         let blocks = |half: &str, count: usize| {
             (0..count)
-                .map(|i| Block::load(&tensors, &format!("{half}.blocks.{i}"), &config))
+                .map(|i| format!("{half}.blocks.{i}"))
+                .map(|name| Block::load(&tensors, &name, dim, taps, expansion))
                 .collect::<Result<Box<[_]>, _>>()
         };
         let analysis = Matrix::load(&tensors, "encoder.analysis", config.analysis_window, dim)?;

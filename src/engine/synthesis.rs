@@ -9,13 +9,13 @@ use super::kernels::Kernels;
 use crate::bands::Bands;
 use crate::config::CodecConfig;
 use crate::math;
+use crate::noise::Noise;
 use crate::synthesis;
 
 /// What an inverse STFT needs to know: tables and the plan of its FFT.
 pub struct Synthesis {
     hop: usize,
-    /// Share of noise in each bin's direction.
-    shares: Box<[f32]>,
+    noise: Noise,
     /// Bins whose direction is not noise alone.
     learned: usize,
     /// Log magnitudes of the bins above.
@@ -61,7 +61,7 @@ impl Synthesis {
         });
         Self {
             hop: config.hop,
-            shares: shares.into(),
+            noise: Noise::new(window, config.hop, shares),
             learned,
             envelope,
             shape: synthesis::window_shape(window, config.hop).into(),
@@ -72,7 +72,7 @@ impl Synthesis {
 
     /// Bins of a frame.
     pub fn bins(&self) -> usize {
-        self.shares.len()
+        self.noise.shares().len()
     }
 
     /// Outputs of the head for a frame: log magnitudes of learned bins and bands, then directions.
@@ -85,13 +85,13 @@ impl Synthesis {
     pub fn spectrum(&self, kernels: Kernels, frame: u64, head: &[f32], state: &mut SynthesisState) {
         let SynthesisState { row, re, im, buffer, .. } = state;
         let half = buffer.len();
-        kernels.noise(frame, &self.shares, re, im);
+        kernels.noise(&self.noise, frame, re, im);
         let (magnitudes, directions) = head.split_at(self.learned + self.envelope.count());
         let (own, bands) = magnitudes.split_at(self.learned);
         row[..self.learned].copy_from_slice(own);
-        self.envelope.expand(bands, &mut row[self.learned..self.shares.len()]);
-        row[self.shares.len()..].copy_from_slice(directions);
-        kernels.spectrum(row, self.learned, &self.shares, re, im);
+        self.envelope.expand(bands, &mut row[self.learned..self.bins()]);
+        row[self.bins()..].copy_from_slice(directions);
+        kernels.spectrum(row, self.learned, self.noise.shares(), re, im);
         // Real samples have real outermost bins.
         (im[0], im[half]) = (0.0, 0.0);
         for (k, (z, turn)) in buffer.iter_mut().zip(&self.turns).enumerate() {
@@ -122,7 +122,7 @@ impl Synthesis {
 
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.shares)
+        self.noise.bytes()
             + size_of_val(&*self.shape)
             + size_of_val(&*self.turns)
             + self.envelope.bytes()

@@ -4,12 +4,12 @@
 use safetensors::{Dtype, SafeTensors};
 
 use super::kernels::half;
-use crate::model_files::{ModelError, ModelFiles};
+use crate::model_files::{ModelError, WeightsFile};
 
 /// The tensors of a file.
 pub struct Tensors<'a> {
     tensors: SafeTensors<'a>,
-    files: &'a ModelFiles<'a>,
+    file: &'a WeightsFile<'a>,
 }
 
 /// The values of one tensor, in the order of the file.
@@ -30,10 +30,9 @@ impl<'a> Tensors<'a> {
     ///
     /// # Errors
     /// It is damaged.
-    pub fn new(files: &'a ModelFiles<'a>) -> Result<Self, ModelError> {
-        let tensors =
-            SafeTensors::deserialize(&files.weights).map_err(|e| files.weights_error(e))?;
-        Ok(Self { tensors, files })
+    pub(crate) fn new(file: &'a WeightsFile<'a>) -> Result<Self, ModelError> {
+        let tensors = SafeTensors::deserialize(&file.bytes).map_err(|e| file.error(e))?;
+        Ok(Self { tensors, file })
     }
 
     /// Values of all tensors together.
@@ -47,7 +46,7 @@ impl<'a> Tensors<'a> {
     /// # Errors
     /// It is missing, of another shape or type, or holds a value that is not finite.
     pub fn get(&self, name: &str, shape: &[usize]) -> Result<Values<'a>, ModelError> {
-        let fail = |reason: String| self.files.weights_error(reason);
+        let fail = |reason: String| self.file.error(reason);
         let view = self
             .tensors
             .tensor(name)

@@ -7,7 +7,9 @@ use std::num::NonZero;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use crate::engine::{EngineError, Model, StreamDecoder, StreamEncoder};
+use crate::concealment::ConcealingDecoder;
+use crate::engine::{EngineError, Model, StreamEncoder};
+use crate::prior::Prior;
 use crate::tokens::Tokens;
 
 /// Steps computed at once: the weights are read once for all of them, and memory stays small.
@@ -29,7 +31,7 @@ pub struct Encoders {
 /// Decoders of all channels.
 pub struct Decoders {
     model: Model,
-    streams: Vec<StreamDecoder>,
+    streams: Vec<ConcealingDecoder>,
     threads: usize,
 }
 
@@ -66,22 +68,31 @@ impl Encoders {
 }
 
 impl Decoders {
-    /// Streams at their beginning.
-    pub fn new(model: &Model, channels: usize, threads: usize) -> Self {
-        let streams = vec![StreamDecoder::with_batch(model, BATCH); channels];
-        Self { model: model.clone(), streams, threads }
+    /// Streams of `levels` levels at their beginning; `prior` makes up what is lost.
+    ///
+    /// # Errors
+    /// `levels` is not one of the model's or of the prior's.
+    pub fn new(
+        model: &Model,
+        prior: Option<&Prior>,
+        channels: usize,
+        levels: usize,
+        threads: usize,
+    ) -> Result<Self, EngineError> {
+        let streams = vec![ConcealingDecoder::new(model, prior, levels, BATCH)?; channels];
+        Ok(Self { model: model.clone(), streams, threads })
     }
 
     /// Takes the tokens of some steps, one `Tokens` for each channel, and gives as many steps of samples,
     /// while `meanwhile` runs on this thread. The sound lags behind them, see
-    /// [`StreamDecoder::latency_samples`].
+    /// [`StreamDecoder::latency_samples`](crate::engine::StreamDecoder::latency_samples).
     pub fn decode<R>(
         &mut self,
         tokens: &[Tokens],
         meanwhile: impl FnOnce() -> R,
     ) -> (Result<Vec<Vec<f32>>, EngineError>, R) {
         let model = &self.model;
-        let decode = |stream: &mut StreamDecoder, tokens: &Tokens| {
+        let decode = |stream: &mut ConcealingDecoder, tokens: &Tokens| {
             let levels = tokens.levels.len();
             let mut codes = Vec::new();
             tokens.append_steps_to(&mut codes, model.layout());
@@ -89,22 +100,35 @@ impl Decoders {
             let mut samples = vec![0.0; steps * model.chunk_samples()];
             if steps > 0 {
                 // There is room for all.
-                stream.process_into(&codes, levels, &mut samples)?;
+                stream.process_into(&codes, &mut samples)?;
             }
             Ok(samples)
         };
         on_threads(self.threads, &mut self.streams, tokens, decode, meanwhile)
     }
 
+    /// Makes up a lost step, while `meanwhile` runs on this thread; nothing once that would be silence.
+    pub fn conceal<R>(
+        &mut self,
+        meanwhile: impl FnOnce() -> R,
+    ) -> Option<(Result<Vec<Vec<f32>>, EngineError>, R)> {
+        if self.streams.iter().all(ConcealingDecoder::is_silent) {
+            return None;
+        }
+        let chunk = self.model.chunk_samples();
+        let conceal = |stream: &mut ConcealingDecoder, (): &()| {
+            let mut samples = vec![0.0; chunk];
+            stream.conceal(&mut samples)?;
+            Ok(samples)
+        };
+        let inputs = vec![(); self.streams.len()];
+        Some(on_threads(self.threads, &mut self.streams, &inputs, conceal, meanwhile))
+    }
+
     /// Passes over `steps` steps without computing them: what comes next begins anew, in its place in the
     /// stream. No steps are no break.
     pub fn skip(&mut self, steps: u64) {
-        if steps == 0 {
-            return;
-        }
-        for stream in &mut self.streams {
-            stream.reset_at(stream.next_step().wrapping_add(steps));
-        }
+        self.streams.iter_mut().for_each(|stream| stream.pass_over(steps));
     }
 }
 
@@ -154,7 +178,7 @@ mod tests {
         let samples = sound(3, 7 * model.chunk_samples());
         let coded = |threads, pieces: usize| {
             let mut encoders = Encoders::new(&model, 3, 4, threads);
-            let mut decoders = Decoders::new(&model, 3, threads);
+            let mut decoders = Decoders::new(&model, None, 3, 4, threads).unwrap();
             let (mut tokens, mut sound) = (vec![Tokens::new(4); 3], vec![Vec::new(); 3]);
             for first in (0..samples[0].len()).step_by(pieces) {
                 let last = (first + pieces).min(samples[0].len());
@@ -181,7 +205,8 @@ mod tests {
         let model = Model::shipped().unwrap();
         let good = Tokens { levels: vec![vec![1]] };
         let bad = Tokens { levels: vec![vec![u16::MAX]] };
-        let result = Decoders::new(&model, 2, 2).decode(&[good, bad], || ()).0;
+        let mut decoders = Decoders::new(&model, None, 2, 1, 2).unwrap();
+        let result = decoders.decode(&[good, bad], || ()).0;
         assert!(matches!(result, Err(EngineError::Code { code: u16::MAX, .. })));
     }
 }

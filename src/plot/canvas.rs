@@ -77,6 +77,15 @@ impl Canvas {
         }
     }
 
+    /// Copies another canvas, its left upper pixel to `(x, y)`; what falls beyond the edges is left out.
+    pub fn paste(&mut self, x: i32, y: i32, other: &Self) {
+        for (row, pixels) in (0..).zip(other.pixels.chunks_exact(other.width.max(1))) {
+            for (column, colour) in (0..).zip(pixels) {
+                self.set(x + column, y + row, *colour);
+            }
+        }
+    }
+
     /// Fills a rectangle whose left upper pixel is `(x, y)`.
     pub fn fill(&mut self, x: i32, y: i32, width: i32, height: i32, colour: Rgb) {
         let clamp = |v: i32, limit: usize| (v.max(0) as usize).min(limit);
@@ -239,6 +248,15 @@ mod tests {
 
     const WHITE: Rgb = [255; 3];
     const BLACK: Rgb = [0; 3];
+
+    #[test]
+    fn a_canvas_is_pasted_where_it_fits() {
+        let mut canvas = Canvas::new(4, 3, [0; 3]);
+        canvas.paste(2, 1, &Canvas::new(5, 1, [9; 3]));
+        canvas.paste(-1, 2, &Canvas::new(2, 2, [7; 3]));
+        let seen: Vec<u8> = (0..12).map(|i| canvas.pixel(i % 4, i / 4).unwrap()[0]).collect();
+        assert_eq!(seen, [0, 0, 0, 0, 0, 0, 9, 9, 7, 0, 0, 0]);
+    }
 
     #[test]
     fn png_holds_the_pixels() {

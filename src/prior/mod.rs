@@ -30,10 +30,21 @@
 //! from before the first step of its chunk: blocks begin with zeros.
 
 mod config;
+mod entropy;
+mod frequencies;
+mod generator;
 #[cfg(feature = "train")]
 pub mod network;
+mod sampler;
+mod state;
 #[cfg(feature = "train")]
 pub mod train;
+mod weights;
 
 pub use crate::model_files::{PRIOR_CONFIG_FILE, PRIOR_WEIGHTS_FILE};
 pub use config::PriorConfig;
+pub use entropy::PriorCoder;
+pub use generator::{Generator, GeneratorError};
+pub use sampler::{Sampler, Sampling, SamplingError};
+pub use state::PriorState;
+pub use weights::Prior;

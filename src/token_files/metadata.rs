@@ -91,6 +91,7 @@ impl Metadata {
             pre_skip: self.pre_skip,
             steps_per_chunk,
             warm_up_steps: self.warm_up_steps,
+            prior_id: None,
             layout,
         };
         header.validate()?;

@@ -19,6 +19,7 @@
 //!     pre_skip: 0,
 //!     steps_per_chunk: Header::steps_per_second(48_000, 480, &layout, 1),
 //!     warm_up_steps: 10,
+//!     prior_id: None,
 //!     layout,
 //! };
 //! let tokens = Tokens { levels: vec![vec![7, 8], vec![1, 2, 3, 4]] };
@@ -195,7 +196,8 @@ impl TokenFile {
         for (channel, tokens) in (1..).zip(&channels) {
             check(&header, samples, channel, tokens)?;
         }
-        Ok(Self { header, channels })
+        // Whether they came out of a file made with a prior is a matter of the container alone.
+        Ok(Self { header: Header { prior_id: None, ..header }, channels })
     }
 
     /// Reads a file in the format that its name ends in.
@@ -255,7 +257,7 @@ impl TokenFile {
         let samples = reader.samples().ok_or(TokenFileError::UnknownLength)?;
         let mut channels = vec![Tokens::new(levels); header.channels.into()];
         let mut codes = 0;
-        while let Some(item) = reader.next_item().map_err(ReadError::from)? {
+        while let Some(item) = reader.next_item()? {
             match item {
                 Item::Damage(damage) => return Err(TokenFileError::TsrDamaged(damage.to_string())),
                 Item::Chunk(chunk) => {

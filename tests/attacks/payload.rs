@@ -68,6 +68,7 @@ fn file(draw: &mut Draw) {
         pre_skip: draw.number() % 1_100_000,
         steps_per_chunk: draw.byte(),
         warm_up_steps: draw.number() as u16,
+        prior_id: None,
         layout,
     };
     let valid = header.validate().is_ok();

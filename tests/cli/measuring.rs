@@ -97,3 +97,34 @@ fn spectrograms_are_drawn_side_by_side() {
     tessera(&["plot", &a, &c, &folder.text("no.png")]).expect(1, &["c.wav", "empty"]);
     assert_eq!(folder.names(), ["a.wav", "b.wav", "c.wav", "out.png"]);
 }
+
+#[test]
+fn a_folder_is_measured_against_opus() {
+    let installed = ["opusenc", "opusdec"].iter().all(|tool| {
+        std::process::Command::new(tool).arg("--version").output().is_ok_and(|o| o.status.success())
+    });
+    let folder = Folder::new();
+    let reference = folder.path("ref");
+    tone(&reference.join("speech/a.wav"), 48_000, 1, 24_000, WavFormat::Pcm16);
+    tone(&reference.join("speech/b.wav"), 44_100, 2, 30_000, WavFormat::Float32);
+    let picture = folder.text("rate.png");
+    let args = ["eval", &text(&reference), "--model", model(), "--against", "opus"];
+    let args = [&args[..], &["--plot", &picture, "--levels", "all", "--json"]].concat();
+    let output = tessera(&args);
+    if !installed {
+        output.expect(1, &["opusenc", "opus-tools"]);
+        assert!(!std::path::Path::new(&picture).exists());
+        return;
+    }
+    let json = output.json();
+    let results = json["results"].as_array().unwrap();
+    let opus: Vec<_> = results.iter().filter(|r| r["opus_kbps"].is_u64()).collect();
+    assert_eq!((results.len(), opus.len()), (8, 4));
+    let mean =
+        |i: usize, figure: &str| opus[i]["summary"]["all"]["means"][figure].as_f64().unwrap();
+    // A tone is what Opus can do: more bits bring more of it back.
+    assert!(mean(3, "kbps") > mean(0, "kbps"));
+    assert!(mean(3, "sisdr") > 10.0, "{}", mean(3, "sisdr"));
+    assert!(std::fs::read(&picture).unwrap().starts_with(b"\x89PNG"));
+    tessera(&args).expect(1, &["rate.png", "--force"]);
+}

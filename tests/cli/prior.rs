@@ -77,7 +77,7 @@ fn from_tokens_to_a_prior_beside_its_model() {
     tessera(&["prior", "export", &run, &with_prior, "--force"]).expect(0, &[]);
 
     // Tokens of another model are none.
-    let [other, run2] = ["other", "run2"].map(|name| folder.text(name));
-    let foreign = ["prior", "train", &data, "--model", &other, "--out", &run2, "--steps", "1"];
+    let (other, second) = (folder.text("other"), folder.text("run2"));
+    let foreign = ["prior", "train", &data, "--model", &other, "--out", &second, "--steps", "1"];
     tessera(&foreign).expect(1, &["none of the 4", &prior.codec]);
 }

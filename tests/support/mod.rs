@@ -5,8 +5,10 @@ use std::path::Path;
 
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
+use tessera_codec::audio::{AudioError, AudioInfo, AudioSource, AudioWarning, SampleFormat};
 use tessera_codec::config::{CodecConfig, VqConfig};
 use tessera_codec::engine::Model;
+use tessera_codec::prior::{Prior, PriorConfig};
 
 /// Numbers from -1 to 1 (xorshift, Marsaglia 2003).
 pub struct Random(u32);
@@ -28,6 +30,56 @@ impl Random {
 pub fn noise(seed: u32, samples: usize) -> Vec<f32> {
     let mut random = Random::new(seed);
     (0..samples).map(|n| 0.5 * (n as f32 * 1e-3).sin().abs() * random.draw()).collect()
+}
+
+/// A signal as a source.
+pub struct Signal {
+    pub info: AudioInfo,
+    pub planar: Vec<Vec<f32>>,
+    at: usize,
+    /// The most it gives at once.
+    pub most: usize,
+}
+
+impl Signal {
+    pub fn tone(rate: u32, channels: u16, frames: usize) -> Self {
+        let planar = (0..channels)
+            .map(|c| {
+                (0..frames).map(|n| (0.05 * f32::from(c + 1) * n as f32).sin() * 0.3).collect()
+            })
+            .collect();
+        Self::new(rate, planar)
+    }
+
+    /// Of these samples, by channel.
+    pub fn new(rate: u32, planar: Vec<Vec<f32>>) -> Self {
+        let channels = planar.len() as u16;
+        let info = AudioInfo {
+            sample_rate: rate,
+            channels,
+            frames: None,
+            format: SampleFormat::Float(32),
+        };
+        Self { info, planar, at: 0, most: usize::MAX }
+    }
+}
+
+impl AudioSource for Signal {
+    fn info(&self) -> &AudioInfo {
+        &self.info
+    }
+
+    fn read(&mut self, planar: &mut Vec<Vec<f32>>, max: usize) -> Result<usize, AudioError> {
+        let end = (self.at + max.min(self.most)).min(self.planar[0].len());
+        *planar = self.planar.iter().map(|p| p[self.at..end].to_vec()).collect();
+        let frames = end - self.at;
+        self.at = end;
+        Ok(frames)
+    }
+
+    fn warnings(&self) -> Vec<AudioWarning> {
+        Vec::new()
+    }
 }
 
 /// A small network whose sizes are no multiples of anything.
@@ -85,12 +137,25 @@ pub fn weights(config: &CodecConfig, seed: u32, dtype: Dtype) -> Vec<u8> {
         blocks.push((format!("quantizer.{i}.codes"), shape));
     }
     shapes.extend(blocks);
+    let scale = |name: &str, shape: &[usize]| {
+        let inputs = if shape.len() == 2 && !name.ends_with("codes") { shape[1] } else { 1 };
+        256.0 / (inputs as f32).sqrt()
+    };
+    tensors(shapes, seed, dtype, scale)
+}
+
+/// A file of tensors of these names and shapes; the values of each are up to `scale` 256ths.
+fn tensors(
+    shapes: Vec<(String, Vec<usize>)>,
+    seed: u32,
+    dtype: Dtype,
+    scale: impl Fn(&str, &[usize]) -> f32,
+) -> Vec<u8> {
     let mut random = Random::new(seed);
     let data: Vec<(String, Vec<usize>, Vec<u8>)> = shapes
         .into_iter()
         .map(|(name, shape)| {
-            let inputs = if shape.len() == 2 && !name.ends_with("codes") { shape[1] } else { 1 };
-            let scale = 256.0 / (inputs as f32).sqrt();
+            let scale = scale(&name, &shape);
             let bytes = (0..shape.iter().product::<usize>())
                 .flat_map(|_| {
                     // A whole number of 256ths up to 255, which every type holds exactly.
@@ -115,6 +180,73 @@ pub fn weights(config: &CodecConfig, seed: u32, dtype: Dtype) -> Vec<u8> {
         (name.as_str(), TensorView::new(dtype, shape.clone(), bytes).unwrap())
     });
     safetensors::serialize(views, None).unwrap()
+}
+
+/// A small prior for the tokens of `model`, of sizes that are no multiples of anything.
+pub fn small_prior(model: &Model) -> PriorConfig {
+    PriorConfig {
+        embedding: 5,
+        dim: 19,
+        blocks: 2,
+        kernel: 3,
+        width: 21,
+        steps: 16,
+        ..default_prior(model)
+    }
+}
+
+/// A prior of the default size for the tokens of `model`.
+pub fn default_prior(model: &Model) -> PriorConfig {
+    let vq = &model.config().vq;
+    PriorConfig::new(model.id_hex(), vq.strides.clone(), vq.codebook_size)
+}
+
+/// A weights file for a prior. With a `sharpness` of 1 the scores are within some units of each other; the
+/// larger it is, the surer the prior is of what it expects.
+pub fn prior_weights(config: &PriorConfig, seed: u32, sharpness: f32, dtype: Dtype) -> Vec<u8> {
+    let PriorConfig { embedding, dim, width, expansion, codebook_size, .. } = *config;
+    let codes = config.codes_per_step();
+    let mut shapes: Vec<(String, Vec<usize>)> = Vec::new();
+    let mut linear = |name: String, inputs: usize, outputs: usize| {
+        shapes.push((format!("{name}.weight"), vec![outputs, inputs]));
+        shapes.push((format!("{name}.bias"), vec![outputs]));
+    };
+    linear("input".into(), codes * embedding, dim);
+    linear("context".into(), dim, codes * width);
+    for b in 0..config.blocks {
+        linear(format!("blocks.{b}.widen"), dim, dim * expansion);
+        linear(format!("blocks.{b}.narrow"), dim * expansion, dim);
+    }
+    for l in 0..config.strides.len() {
+        linear(format!("hidden.{l}.widen"), width, width * expansion);
+        linear(format!("hidden.{l}.narrow"), width * expansion, width);
+        linear(format!("head.{l}"), width, codebook_size);
+    }
+    for b in 0..config.blocks {
+        shapes.push((format!("blocks.{b}.depthwise.weight"), vec![config.kernel, dim]));
+        shapes.push((format!("blocks.{b}.depthwise.bias"), vec![dim]));
+        shapes.push((format!("blocks.{b}.gain"), vec![dim]));
+    }
+    for l in 0..config.strides.len() {
+        shapes.push((format!("hidden.{l}.gain"), vec![width]));
+        shapes.push((format!("embedding.{l}.weight"), vec![codebook_size, embedding]));
+    }
+    for i in 1..codes {
+        shapes.push((format!("past.{i}.weight"), vec![width, i * embedding]));
+    }
+    let scale = |name: &str, shape: &[usize]| {
+        let inputs = if shape.len() == 2 && !name.starts_with("embedding") { shape[1] } else { 1 };
+        let sharpness = if name.starts_with("head") { sharpness } else { 1.0 };
+        256.0 * sharpness / (inputs as f32).sqrt()
+    };
+    tensors(shapes, seed, dtype, scale)
+}
+
+/// A prior of random weights.
+pub fn prior(config: &PriorConfig, seed: u32, sharpness: f32) -> Prior {
+    let weights = prior_weights(config, seed, sharpness, Dtype::F16);
+    let json = config.to_json().unwrap();
+    Prior::from_bytes(json.as_bytes(), &weights, Path::new("random")).unwrap()
 }
 
 /// A model of random weights.

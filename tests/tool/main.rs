@@ -6,4 +6,8 @@
 mod common;
 #[cfg(all(feature = "live", target_os = "linux"))]
 mod devices;
+mod generating;
 mod pipes;
+mod prior;
+#[path = "../support/mod.rs"]
+mod support;

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 use tessera_codec::bitstream::{ContainerReader, OutputFile};
 use tessera_codec::files::{self, EncodeReport};
+use tessera_codec::prior::{PRIOR_CONFIG_FILE, PRIOR_WEIGHTS_FILE, Prior};
 
 use super::interrupt::{Interrupt, Interruptible};
 use super::model::ModelArgs;
@@ -32,6 +33,9 @@ pub struct Args {
     /// Store as many levels as fit this rate, all channels together.
     #[arg(long, value_name = "X", value_parser = positive)]
     kbps: Option<f64>,
+    /// How codes become bytes: `prior` in fewer, `none` in plain bits; by default as the model has a prior.
+    #[arg(long, value_enum)]
+    entropy: Option<Entropy>,
     /// Read back what was written and compare it with the tokens made, before the file gets its name.
     #[arg(long)]
     verify: bool,
@@ -41,6 +45,32 @@ pub struct Args {
     /// Print what was done as JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// How codes become bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Entropy {
+    /// By the model's prior, where that is shorter.
+    Prior,
+    /// Plainly.
+    None,
+}
+
+impl Entropy {
+    /// The prior to code with.
+    fn prior(asked: Option<Self>, model: &ModelArgs) -> Result<Option<Prior>> {
+        if asked == Some(Self::None) {
+            return Ok(None);
+        }
+        let prior = model.prior()?;
+        if prior.is_none() && asked == Some(Self::Prior) {
+            bail!(
+                "--entropy prior, but the model has no prior ({PRIOR_CONFIG_FILE} and {PRIOR_WEIGHTS_FILE} \
+                 beside its weights); name a model that has one with --model, or leave --entropy out"
+            );
+        }
+        Ok(prior)
+    }
 }
 
 pub fn positive(text: &str) -> Result<f64, String> {
@@ -62,6 +92,7 @@ pub fn run(args: Args) -> Result<Outcome> {
     let output = pipe::Output::create(&args.output, args.force)?;
     let piped = pipe::is_stdio(&args.output);
     let model = args.model.load()?;
+    let prior = Entropy::prior(args.entropy, &args.model)?;
     let levels = match (args.levels, args.kbps) {
         (Some(asked), _) => levels::within(asked, model.config())?,
         (None, Some(kbps)) => levels::for_rate(kbps, info.channels, model.config())?,
@@ -78,10 +109,11 @@ pub fn run(args: Args) -> Result<Outcome> {
             format!("{} encoded, {:.1}x", report::duration(seconds), speed(seconds))
         });
     };
-    let (mut output, done) = files::encode(&model, &mut source, levels, output, &mut watch)
-        .with_context(|| format!("cannot encode {name}"))?;
+    let (mut output, done) =
+        files::encode_with(&model, prior.as_ref(), &mut source, levels, output, &mut watch)
+            .with_context(|| format!("cannot encode {name}"))?;
     if let (true, pipe::Output::File(file)) = (args.verify, &mut output) {
-        read_back(file, &done)
+        read_back(file, prior.as_ref(), &done)
             .with_context(|| format!("cannot verify {}; it was not kept", args.output.display()))?;
     }
     output.commit()?;
@@ -97,6 +129,7 @@ pub fn run(args: Args) -> Result<Outcome> {
                 "output": args.output.display().to_string(),
                 "model": model.config().name,
                 "model_id": model.id_hex(),
+                "prior_id": done.prior_id,
                 "levels": done.levels,
                 "sample_rate": done.sample_rate,
                 "channels": done.channels,
@@ -128,12 +161,14 @@ pub fn run(args: Args) -> Result<Outcome> {
 }
 
 /// Checks that the file holds exactly the tokens that were made.
-fn read_back(output: &mut OutputFile, made: &EncodeReport) -> Result<()> {
-    let found = ContainerReader::open(output.read_back()?)?.summary()?;
+fn read_back(output: &mut OutputFile, prior: Option<&Prior>, made: &EncodeReport) -> Result<()> {
+    let mut reader = ContainerReader::open(output.read_back()?)?;
+    files::attach(&mut reader, prior)?;
+    let found = reader.summary()?;
     if let Some(damage) = found.damages.first() {
         bail!("what was read back is damaged: {damage}; check the disk");
     }
-    if found.samples != Some(made.samples) || found.token_digest != made.token_digest {
+    if found.samples != Some(made.samples) || found.token_digest != Some(made.token_digest) {
         bail!("what was read back is not what was written; check the disk");
     }
     Ok(())

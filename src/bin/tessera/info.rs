@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tessera_codec::audio::{self, SampleFormat};
 use tessera_codec::bitstream::{ContainerReader, MAGIC};
 use tessera_codec::engine::{CONFIG_FILE, Model};
+use tessera_codec::prior::Prior;
 
 use super::{Outcome, report};
 
@@ -62,6 +63,13 @@ fn tokens(path: &Path) -> Result<(String, Value)> {
     line("file", path.display().to_string());
     line("format", format!("Tessera tokens, version {}", s.version));
     line("model", s.model_id.clone());
+    line(
+        "coding",
+        match &s.prior_id {
+            Some(id) => format!("with the prior {id}"),
+            None => "codes packed plainly".into(),
+        },
+    );
     let samples = s.samples.map_or("unknown length".into(), |n| format!("{n} samples"));
     line(
         "audio",
@@ -109,6 +117,8 @@ fn tokens(path: &Path) -> Result<(String, Value)> {
         "file": path.display().to_string(),
         "version": s.version,
         "model_id": s.model_id,
+        "entropy": if s.prior_id.is_some() { "prior" } else { "none" },
+        "prior_id": s.prior_id,
         "sample_rate": s.source_rate,
         "channels": s.channels,
         "samples": s.samples,
@@ -201,6 +211,10 @@ fn model(path: &Path) -> Result<(String, Value)> {
         config.sample_rate,
         config.hop
     );
+    let prior = Prior::load_if_any(path)?;
+    if let Some(prior) = &prior {
+        text += &format!("prior      {}, {} parameters\n", prior.id_hex(), prior.parameters());
+    }
     let mut levels = Vec::new();
     for (i, stride) in config.vq.strides.iter().enumerate() {
         let codes = f64::from(config.sample_rate) / (config.hop * stride) as f64;
@@ -218,6 +232,8 @@ fn model(path: &Path) -> Result<(String, Value)> {
         "name": config.name,
         "model_id": model.id_hex(),
         "parameters": model.parameters(),
+        "prior_id": prior.as_ref().map(Prior::id_hex),
+        "prior_parameters": prior.as_ref().map(Prior::parameters),
         "latency_ms": latency,
         "levels": levels,
         "config": config,

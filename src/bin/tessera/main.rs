@@ -9,6 +9,7 @@ mod encode;
 mod eval;
 #[cfg(feature = "train")]
 mod export;
+mod generate;
 mod info;
 mod interrupt;
 mod levels;
@@ -67,6 +68,7 @@ enum Command {
     Eval(eval::Args),
     Plot(plot::Args),
     Tokens(tokens::Args),
+    Generate(generate::Args),
     #[cfg(feature = "live")]
     Devices(devices::Args),
     #[cfg(feature = "live")]
@@ -100,6 +102,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::run(args),
         Command::Plot(args) => plot::run(args),
         Command::Tokens(args) => tokens::run(args),
+        Command::Generate(args) => generate::run(args),
         #[cfg(feature = "live")]
         Command::Devices(args) => devices::run(args),
         #[cfg(feature = "live")]

@@ -56,10 +56,16 @@ pub fn run(args: Args) -> Result<Outcome> {
             reader.limit_levels(levels).with_context(|| format!("cannot play {name}"))?;
         }
         let model = args.model.load()?;
+        let prior = args.model.prior_for(&reader)?;
         let (rate, channels) = (reader.header().source_rate, reader.header().channels);
         let mut player = Player::open(device, rate, channels, reader.samples(), interrupt)?;
-        let decoded =
-            files::decode(&model, &mut reader, &mut |block| player.push(block), &mut |_| {});
+        let decoded = files::decode_with(
+            &model,
+            prior.as_ref(),
+            &mut reader,
+            &mut |block| player.push(block),
+            &mut |_| {},
+        );
         let done = player.ended(decoded).with_context(|| format!("cannot play {name}"))?;
         let Some(done) = done else { return Ok(Outcome::Done) };
         player.finish()?;
@@ -95,7 +101,7 @@ pub fn run(args: Args) -> Result<Outcome> {
 }
 
 /// Sound on its way to a device.
-struct Player {
+pub struct Player {
     stream: cpal::Stream,
     ring: Producer<f32>,
     health: Arc<Health>,
@@ -114,7 +120,7 @@ struct Player {
 
 impl Player {
     /// A player of sound of that rate and number of channels.
-    fn open(
+    pub fn open(
         device: Option<&str>,
         rate: u32,
         channels: u16,
@@ -146,7 +152,7 @@ impl Player {
     }
 
     /// Takes a block of all channels of the source; waits until there is room.
-    fn push(&mut self, block: &[Vec<f32>]) -> Result<(), AudioError> {
+    pub fn push(&mut self, block: &[Vec<f32>]) -> Result<(), AudioError> {
         self.given += block.first().map_or(0, Vec::len) as u64;
         let folded = fold(block, self.channels);
         let Some(resampler) = &mut self.resampler else { return Ok(()) };
@@ -205,7 +211,7 @@ impl Player {
     }
 
     /// What came of it; nothing when the user has ended it, which is no error.
-    fn ended<T, E: Into<anyhow::Error>>(&self, result: Result<T, E>) -> Result<Option<T>> {
+    pub fn ended<T, E: Into<anyhow::Error>>(&self, result: Result<T, E>) -> Result<Option<T>> {
         match result {
             Ok(value) => Ok(Some(value)),
             Err(_) if self.interrupt.asked() => Ok(None),
@@ -214,7 +220,7 @@ impl Player {
     }
 
     /// Plays what is left.
-    fn finish(mut self) -> Result<()> {
+    pub fn finish(mut self) -> Result<()> {
         let mut rest = Vec::new();
         if let Some(resampler) = self.resampler.take() {
             resampler.finish(&mut rest)?;

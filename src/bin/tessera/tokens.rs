@@ -330,6 +330,7 @@ impl Work<'_> {
     fn tokens(&self, input: &Path) -> Result<TokenFile> {
         if is_tsr(input) {
             let mut reader = ContainerReader::open_path(input)?;
+            self.args.model.attach(&mut reader)?;
             let levels = self.args.levels.unwrap_or(reader.header().layout.levels());
             return Ok(TokenFile::from_tsr(&mut reader, levels)?);
         }

@@ -29,9 +29,10 @@ pub fn run(args: Args) -> Result<Outcome> {
     let name = args.input.display().to_string();
     let fail = || format!("cannot verify {name}");
     let mut reader = ContainerReader::open_path(&args.input).with_context(fail)?;
-    let found = reader.summary().with_context(fail)?;
     let model = args.model.load()?;
     files::check(&model, reader.header()).with_context(fail)?;
+    args.model.attach(&mut reader).with_context(fail)?;
+    let found = reader.summary().with_context(fail)?;
     for damage in &found.damages {
         report::warn(&format!("{name}: {damage}"));
     }
@@ -47,6 +48,7 @@ pub fn run(args: Args) -> Result<Outcome> {
             "whole": whole,
             "model": model.config().name,
             "model_id": found.model_id,
+            "prior_id": found.prior_id,
             "samples": found.samples,
             "seconds": found.seconds,
             "has_index": found.has_index,

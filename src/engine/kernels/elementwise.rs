@@ -3,6 +3,7 @@
 //! bits; what is fused is written as `mul_add`.
 
 use crate::engine::kernels::lanes::WIDTH;
+use crate::noise::Noise;
 use crate::{math, synthesis};
 
 /// Causal depthwise convolution: row `t` of `out` from rows `t .. t + taps` of `x`, channel by channel;
@@ -73,6 +74,14 @@ pub fn argmax(x: &[f32]) -> Option<(f32, usize)> {
     x.iter().position(|v| *v == most).map(|place| (most, place))
 }
 
+/// The exponential of each score less the largest, `most`, in parts of 2^30; 0 for what is no number.
+#[inline(always)]
+pub fn weigh(scores: &[f32], most: f32, weights: &mut [u32]) {
+    for (weight, score) in weights.iter_mut().zip(scores) {
+        *weight = (math::exp(score - most) * (1u32 << 30) as f32) as u32;
+    }
+}
+
 /// One frame's spectrum from what the decoder's head gives: log magnitudes of all bins, and the two
 /// parts of the directions of the first `learned` bins, which `a` and `b`, the frame's noise, are mixed
 /// with; they become the spectrum. `shares` is the share of noise in each bin's direction.
@@ -94,8 +103,8 @@ pub fn spectrum(head: &[f32], learned: usize, shares: &[f32], a: &mut [f32], b: 
 
 /// The noise of a frame's directions.
 #[inline(always)]
-pub fn noise(frame: u64, shares: &[f32], a: &mut [f32], b: &mut [f32]) {
-    synthesis::draw(frame, shares, a, b);
+pub fn noise(noise: &Noise, frame: u64, a: &mut [f32], b: &mut [f32]) {
+    noise.draw(frame, a, b);
 }
 
 #[cfg(test)]

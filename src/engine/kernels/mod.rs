@@ -11,6 +11,7 @@ pub use lanes::{HalfRow, SingleRow, WIDTH};
 pub use product::Rows;
 
 use super::matrix::Matrix;
+use crate::noise::Noise;
 
 /// What the engine's arithmetic is done with. The results are the same to the last bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -145,6 +146,7 @@ elementwise! {
     fn add(sum: &mut [f32], part: &[f32]);
     fn subtract(rest: &mut [f32], part: &[f32]);
     fn argmax(x: &[f32]) -> Option<(f32, usize)>;
+    fn weigh(scores: &[f32], most: f32, weights: &mut [u32]);
     fn spectrum(head: &[f32], learned: usize, shares: &[f32], a: &mut [f32], b: &mut [f32]);
-    fn noise(frame: u64, shares: &[f32], a: &mut [f32], b: &mut [f32]);
+    fn noise(noise: &Noise, frame: u64, a: &mut [f32], b: &mut [f32]);
 }

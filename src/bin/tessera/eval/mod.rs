@@ -1,5 +1,8 @@
 //! `tessera eval`: how well a model codes a folder of audio.
 
+mod opus;
+mod rate;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{Cursor, Write as _};
@@ -13,11 +16,11 @@ use tessera_codec::engine::Model;
 use tessera_codec::files;
 use tessera_codec::metrics::{self, CodebookStats, Meter};
 
-use super::interrupt::{Interrupt, Interruptible};
-use super::model::ModelArgs;
-use super::progress::Progress;
-use super::sound::{self, Clip};
-use super::{Outcome, levels, report};
+use crate::interrupt::{Interrupt, Interruptible};
+use crate::model::ModelArgs;
+use crate::progress::Progress;
+use crate::sound::{self, Clip};
+use crate::{Outcome, encode, levels, report};
 
 /// Name of the table of sizes beside decoded clips.
 const SIZES: &str = "bytes.tsv";
@@ -46,6 +49,18 @@ pub struct Args {
     /// Replace decoded audio that exists.
     #[arg(long)]
     force: bool,
+    /// Measure another codec on the same clips as well; Opus needs the programs of opus-tools.
+    #[arg(long)]
+    against: Option<Rival>,
+    /// Draw rate against quality into this PNG.
+    #[arg(long, value_name = "PICTURE.png")]
+    plot: Option<PathBuf>,
+}
+
+/// What people would use instead.
+#[derive(Debug, Clone, Copy, PartialEq, clap::ValueEnum)]
+enum Rival {
+    Opus,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +83,30 @@ impl std::str::FromStr for Levels {
 /// The columns of the figures, in order.
 const COLUMNS: [&str; 5] = ["kbps", "mel", "stft", "sisdr", "fine"];
 
-/// One clip with one number of levels.
+/// Which of the last four, as they are drawn, is better.
+const FIGURES: [(&str, &str); 4] = [
+    ("log-mel distance", "lower"),
+    ("STFT distance", "lower"),
+    ("SI-SDR in dB", "higher"),
+    ("fine structure", "higher"),
+];
+
+/// What made the clips of a table.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Coder {
+    /// The model with so many levels.
+    Tessera { levels: usize },
+    /// Opus at so many kbps a channel.
+    Opus { kbps: u32 },
+}
+
+/// All clips as one coder makes them.
+struct Table {
+    coder: Coder,
+    rows: Vec<Row>,
+}
+
+/// One clip from one coder.
 struct Row {
     name: String,
     bytes: usize,
@@ -143,22 +181,32 @@ pub fn run(args: Args) -> Result<Outcome> {
             }
         }
     }
+    if args.against == Some(Rival::Opus) {
+        opus::check()?;
+    }
+    let overwrite = if args.force { Overwrite::Replace } else { Overwrite::Refuse };
+    let picture = args.plot.as_deref().map(|path| OutputFile::create(path, overwrite));
+    let picture = picture.transpose().context(encode::hint(args.force))?;
     let interrupt = Interrupt::listen()?;
     let meter = Meter::new();
     let mut stats = CodebookStats::new(&model.config().layout().codebook_sizes);
-    let mut tables: Vec<Vec<Row>> = counts.iter().map(|_| Vec::new()).collect();
+    let coders = counts.iter().map(|&levels| Coder::Tessera { levels });
+    let rivals = opus::RATES.iter().filter(|_| args.against == Some(Rival::Opus));
+    let coders = coders.chain(rivals.map(|&kbps| Coder::Opus { kbps }));
+    let mut tables: Vec<Table> = coders.map(|coder| Table { coder, rows: Vec::new() }).collect();
     let mut failed = Vec::new();
     let mut progress =
         Progress::new(clips.len() as u64, "[{bar:40}] {pos}/{len}  {msg}  {eta} left");
     for (done, (name, path)) in clips.iter().enumerate() {
         progress.update(done as u64, || format!("{done} of {}: {name}", clips.len()));
         let result = Tokens::of(&model, path, &counts, &interrupt).and_then(|tokens| {
-            let rows = tokens.measure(&model, name, &counts, &meter, destination.as_ref())?;
+            let measure = Measure { model: &model, meter: &meter, name, tokens: &tokens };
+            let rows = measure.rows(&tables, destination.as_ref())?;
             tokens.count(&mut stats)?;
             Ok(rows)
         });
         match result {
-            Ok(rows) => tables.iter_mut().zip(rows).for_each(|(table, row)| table.push(row)),
+            Ok(rows) => tables.iter_mut().zip(rows).for_each(|(table, row)| table.rows.push(row)),
             Err(error) if interrupt.asked() => return Err(error),
             Err(error) => {
                 progress.warn(&format!("{name} is left out: {error:#}"));
@@ -168,19 +216,25 @@ pub fn run(args: Args) -> Result<Outcome> {
     }
     drop(progress);
     if let Some(destination) = &destination {
-        for (&levels, rows) in counts.iter().zip(&tables) {
-            if !rows.is_empty() {
-                destination.write_sizes(levels, rows)?;
+        for table in &tables {
+            if let (Coder::Tessera { levels }, false) = (table.coder, table.rows.is_empty()) {
+                destination.write_sizes(levels, &table.rows)?;
             }
         }
     }
-    if tables.iter().all(Vec::is_empty) {
+    if tables.iter().all(|table| table.rows.is_empty()) {
         bail!("none of the {} files in {} could be measured", clips.len(), args.ref_dir.display());
     }
     if args.json {
-        report::print_json(&as_json(&model, &counts, &tables, &stats, &failed))?;
+        report::print_json(&as_json(&model, &tables, &stats, &failed))?;
     } else {
-        report::print(&as_text(&model, &counts, &tables, &stats))?;
+        report::print(&as_text(&model, &tables, &stats))?;
+    }
+    if let (Some(mut file), Some(path)) = (picture, &args.plot) {
+        let drawn = rate::draw(&FIGURES, &curves(&tables)).encode();
+        let drawn = drawn.with_context(|| format!("cannot draw {}", path.display()))?;
+        file.write_all(&drawn).with_context(|| format!("cannot write {}", path.display()))?;
+        file.commit()?;
     }
     if !failed.is_empty() {
         bail!("{} of {} files were left out: {}", failed.len(), clips.len(), failed.join(", "));
@@ -207,45 +261,6 @@ impl Tokens {
         Ok(Self { clip, file })
     }
 
-    /// The figures with each number of levels.
-    fn measure(
-        &self,
-        model: &Model,
-        name: &str,
-        counts: &[usize],
-        meter: &Meter,
-        destination: Option<&Destination<'_>>,
-    ) -> Result<Vec<Row>> {
-        let rate = self.clip.rate;
-        let seconds = self.clip.seconds();
-        let reference = resample_all(&self.clip.mono(), rate, metrics::SAMPLE_RATE)?;
-        let one = |&levels: &usize| -> Result<Row> {
-            let file = first_levels(&self.file, levels)?;
-            let mut planar = vec![Vec::new(); self.clip.channels.len()];
-            let mut sink = |block: &[Vec<f32>]| {
-                planar.iter_mut().zip(block).for_each(|(all, part): (&mut Vec<f32>, _)| {
-                    all.extend_from_slice(part);
-                });
-                Ok(())
-            };
-            let mut reader = ContainerReader::open(Cursor::new(&file))?;
-            files::decode(model, &mut reader, &mut sink, &mut |_| {})?;
-            let decoded = resample_all(&sound::mono(&planar), rate, metrics::SAMPLE_RATE)?;
-            let scores = meter.compare(&reference, &decoded)?;
-            if let Some(destination) = destination {
-                destination.write(levels, name, &planar, rate)?;
-            }
-            let kbps = file.len() as f64 * 8.0 / seconds / 1000.0;
-            Ok(Row {
-                name: name.into(),
-                bytes: file.len(),
-                seconds,
-                figures: [kbps, scores.mel, scores.stft, scores.si_sdr, scores.fine],
-            })
-        };
-        counts.iter().map(one).collect()
-    }
-
     /// Adds the codes, each channel as one stream, whatever the chunks.
     fn count(&self, stats: &mut CodebookStats) -> Result<()> {
         let mut reader = ContainerReader::open(Cursor::new(&self.file))?;
@@ -263,6 +278,63 @@ impl Tokens {
         }
         Ok(())
     }
+}
+
+/// A clip to be measured.
+struct Measure<'a> {
+    model: &'a Model,
+    meter: &'a Meter,
+    name: &'a str,
+    tokens: &'a Tokens,
+}
+
+impl Measure<'_> {
+    /// The clip's row of every table.
+    fn rows(&self, tables: &[Table], destination: Option<&Destination<'_>>) -> Result<Vec<Row>> {
+        let original = &self.tokens.clip;
+        let reference = at_meter_rate(original)?;
+        let one = |table: &Table| -> Result<Row> {
+            let (bytes, decoded) = match table.coder {
+                Coder::Tessera { levels } => {
+                    let (bytes, decoded) = self.decode(levels)?;
+                    if let Some(destination) = destination {
+                        destination.write(levels, self.name, &decoded.channels, decoded.rate)?;
+                    }
+                    (bytes, decoded)
+                }
+                Coder::Opus { kbps } => opus::code(original, kbps)?,
+            };
+            let scores = self.meter.compare(&reference, &at_meter_rate(&decoded)?)?;
+            let seconds = original.seconds();
+            let kbps = bytes as f64 * 8.0 / seconds / 1000.0;
+            Ok(Row {
+                name: self.name.into(),
+                bytes,
+                seconds,
+                figures: [kbps, scores.mel, scores.stft, scores.si_sdr, scores.fine],
+            })
+        };
+        tables.iter().map(one).collect()
+    }
+
+    /// Size of the file with the first `levels`, and the sound it decodes to.
+    fn decode(&self, levels: usize) -> Result<(usize, Clip)> {
+        let file = first_levels(&self.tokens.file, levels)?;
+        let mut channels = vec![Vec::new(); self.tokens.clip.channels.len()];
+        let mut sink = |block: &[Vec<f32>]| {
+            channels.iter_mut().zip(block).for_each(|(all, part): (&mut Vec<f32>, _)| {
+                all.extend_from_slice(part);
+            });
+            Ok(())
+        };
+        let mut reader = ContainerReader::open(Cursor::new(&file))?;
+        files::decode(self.model, &mut reader, &mut sink, &mut |_| {})?;
+        Ok((file.len(), Clip { channels, rate: self.tokens.clip.rate }))
+    }
+}
+
+fn at_meter_rate(clip: &Clip) -> Result<Vec<f32>> {
+    Ok(resample_all(&clip.mono(), clip.rate, metrics::SAMPLE_RATE)?)
 }
 
 /// The file as it were if it had been encoded with fewer levels: a prefix of the levels is what the
@@ -309,12 +381,31 @@ fn means(rows: &[Row]) -> Vec<Mean> {
     means
 }
 
-fn as_text(model: &Model, counts: &[usize], tables: &[Vec<Row>], stats: &CodebookStats) -> String {
+/// The means over all clips by rate.
+fn curves(tables: &[Table]) -> Vec<rate::Curve<'static>> {
+    let of = |wanted: fn(&Coder) -> bool| {
+        let tables = tables.iter().filter(|t| wanted(&t.coder) && !t.rows.is_empty());
+        let point = |mean: Mean| (mean.figures[0], mean.figures[1..].to_vec());
+        tables.filter_map(|table| means(&table.rows).pop().map(point)).collect()
+    };
+    let curves = [
+        rate::Curve { name: "tessera", points: of(|c| matches!(c, Coder::Tessera { .. })) },
+        rate::Curve { name: "opus", points: of(|c| matches!(c, Coder::Opus { .. })) },
+    ];
+    curves.into_iter().filter(|curve| !curve.points.is_empty()).collect()
+}
+
+fn as_text(model: &Model, tables: &[Table], stats: &CodebookStats) -> String {
     let config = model.config();
     // Writing to a String does not fail.
     let mut text = format!("model {} ({})\n", config.name, model.id_hex());
-    for (levels, rows) in counts.iter().zip(tables) {
-        let _ = writeln!(text, "\n{levels} of {} levels", config.levels());
+    for Table { coder, rows } in tables {
+        let _ = match coder {
+            Coder::Tessera { levels } => {
+                writeln!(text, "\n{levels} of {} levels", config.levels())
+            }
+            Coder::Opus { kbps } => writeln!(text, "\nOpus at {kbps} kbps a channel"),
+        };
         let names: String = COLUMNS.iter().map(|name| format!(" {name:>8}")).collect();
         let _ = writeln!(text, "{:12} {:>5}{names}", "kind", "clips");
         for mean in means(rows) {
@@ -340,17 +431,11 @@ fn as_text(model: &Model, counts: &[usize], tables: &[Vec<Row>], stats: &Codeboo
     text
 }
 
-fn as_json(
-    model: &Model,
-    counts: &[usize],
-    tables: &[Vec<Row>],
-    stats: &CodebookStats,
-    failed: &[String],
-) -> Value {
+fn as_json(model: &Model, tables: &[Table], stats: &CodebookStats, failed: &[String]) -> Value {
     let named = |figures: &[f64; COLUMNS.len()]| -> BTreeMap<&str, f64> {
         COLUMNS.iter().copied().zip(figures.iter().copied()).collect()
     };
-    let table = |(levels, rows): (&usize, &Vec<Row>)| {
+    let table = |Table { coder, rows }: &Table| {
         let summary: BTreeMap<String, Value> = means(rows)
             .into_iter()
             .map(|m| (m.kind.clone(), json!({ "clips": m.clips, "means": named(&m.figures) })))
@@ -363,7 +448,14 @@ fn as_json(
                 (r.name.as_str(), value)
             })
             .collect();
-        json!({ "levels": levels, "summary": summary, "clips": clips })
+        match coder {
+            Coder::Tessera { levels } => {
+                json!({ "levels": levels, "summary": summary, "clips": clips })
+            }
+            Coder::Opus { kbps } => {
+                json!({ "opus_kbps": kbps, "summary": summary, "clips": clips })
+            }
+        }
     };
     let codebooks: Vec<Value> = stats
         .levels()
@@ -384,7 +476,7 @@ fn as_json(
     json!({
         "model": model.config().name,
         "model_id": model.id_hex(),
-        "results": counts.iter().zip(tables).map(table).collect::<Vec<_>>(),
+        "results": tables.iter().map(table).collect::<Vec<_>>(),
         "codebooks": codebooks,
         "left_out": failed,
     })

@@ -1,0 +1,186 @@
+//! The payload of a chunk: codes packed plainly, or in the hands of a [`PayloadCoder`].
+
+use std::fmt;
+
+use super::bits::{BitReader, BitWriter};
+use super::header::Header;
+use crate::model_files::id_hex;
+use crate::tokens::{TokenLayout, Tokens};
+use thiserror::Error;
+
+/// First byte of a payload that may be coded: codes packed plainly follow.
+const PACKED: u8 = 0;
+/// First byte of a payload that may be coded: what a coder made follows.
+const CODED: u8 = 1;
+
+/// Codes the payloads of a file whose header names a prior. The container knows nothing more of it.
+pub trait PayloadCoder: fmt::Debug + Send {
+    /// What the header names it by.
+    fn id(&self) -> [u8; 16];
+
+    /// Whether it codes tokens of that layout.
+    fn fits(&self, layout: &TokenLayout) -> bool;
+
+    /// The bytes that stand for the tokens of a chunk, one `Tokens` for each channel; nothing where it
+    /// cannot code them.
+    fn encode(&mut self, channels: &[Tokens]) -> Option<Vec<u8>>;
+
+    /// The tokens of a chunk of `channels` channels and `steps` steps, exactly those that were encoded, or
+    /// nothing when no tokens have these bytes.
+    fn decode(&mut self, channels: usize, steps: usize, bytes: &[u8]) -> Option<Vec<Tokens>>;
+}
+
+/// Why a coder cannot be the one of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CoderError {
+    /// There is none, and the file needs one.
+    #[error(
+        "the tokens are coded with the prior {prior}, and there is no prior at hand: name the folder of a \
+         model that holds it (prior.json and prior.safetensors) with --model"
+    )]
+    Missing {
+        /// Id of the prior in the header.
+        prior: String,
+    },
+    /// It is another one.
+    #[error(
+        "the tokens are coded with the prior {file}, but the model at hand has the prior {prior}: name the \
+         folder of a model that holds the right one with --model"
+    )]
+    Wrong {
+        /// Id in the header.
+        file: String,
+        /// Id of the prior at hand.
+        prior: String,
+    },
+    /// The header names its id, but other tokens than it codes.
+    #[error("the header does not fit the prior {prior} that it names: that has other levels")]
+    Layout {
+        /// Id of both.
+        prior: String,
+    },
+}
+
+/// The coder for files with this header: none for those that need none.
+pub(super) fn choose(
+    header: &Header,
+    coder: Option<Box<dyn PayloadCoder>>,
+) -> Result<Option<Box<dyn PayloadCoder>>, CoderError> {
+    let Some(id) = header.prior_id else { return Ok(None) };
+    let file = id_hex(&id);
+    let coder = coder.ok_or(CoderError::Missing { prior: file.clone() })?;
+    if coder.id() != id {
+        return Err(CoderError::Wrong { file, prior: id_hex(&coder.id()) });
+    }
+    if !coder.fits(&header.layout) {
+        return Err(CoderError::Layout { prior: file });
+    }
+    Ok(Some(coder))
+}
+
+/// Appends the tokens of all channels, each level's codes one after another.
+pub(super) fn pack(header: &Header, channels: &[Tokens], bytes: Vec<u8>) -> Vec<u8> {
+    let mut writer = BitWriter::append_to(bytes);
+    for tokens in channels {
+        for (level, codes) in tokens.levels.iter().enumerate() {
+            let bits = header.layout.bits_per_code(level);
+            codes.iter().for_each(|&code| writer.write(code.into(), bits));
+        }
+    }
+    writer.into_bytes()
+}
+
+/// Appends the payload of a chunk of these tokens: with a coder, in whichever way is shorter.
+pub(super) fn encode(
+    header: &Header,
+    channels: &[Tokens],
+    coder: Option<&mut (dyn PayloadCoder + 'static)>,
+    mut bytes: Vec<u8>,
+) -> Vec<u8> {
+    let Some(coder) = coder else { return pack(header, channels, bytes) };
+    let packed = pack(header, channels, Vec::new());
+    match coder.encode(channels).filter(|coded| coded.len() < packed.len()) {
+        Some(coded) => {
+            bytes.push(CODED);
+            bytes.extend(coded);
+        }
+        None => {
+            bytes.push(PACKED);
+            bytes.extend(packed);
+        }
+    }
+    bytes
+}
+
+/// What is wrong with a payload whose checksum holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BadPayload {
+    /// A code that its codebook does not have.
+    Code { channel: usize, level: usize, code: u16 },
+    /// Bytes that nothing encodes to.
+    Coding,
+}
+
+/// The tokens of the first `levels` levels in the payload of a chunk of `steps` steps, whose length is
+/// possible; `coder` is that of the header.
+pub(super) fn decode(
+    header: &Header,
+    levels: usize,
+    steps: usize,
+    payload: &[u8],
+    coder: Option<&mut (dyn PayloadCoder + 'static)>,
+) -> Result<Vec<Tokens>, BadPayload> {
+    if header.prior_id.is_none() {
+        return unpack(header, levels, steps, payload);
+    }
+    let stored = header.layout.levels();
+    match (payload.split_first(), coder) {
+        (Some((&PACKED, packed)), _) if packed.len() == header.packed_bytes(steps) => {
+            unpack(header, levels, steps, packed)
+        }
+        (Some((&CODED, coded)), Some(coder)) => {
+            let mut channels = coder
+                .decode(header.channels.into(), steps, coded)
+                .filter(|channels| channels.len() == usize::from(header.channels))
+                .ok_or(BadPayload::Coding)?;
+            let whole =
+                |t: &Tokens| t.levels.len() == stored && t.steps(&header.layout) == Some(steps);
+            if !channels.iter().all(whole) {
+                return Err(BadPayload::Coding);
+            }
+            channels.iter_mut().for_each(|tokens| tokens.levels.truncate(levels));
+            Ok(channels)
+        }
+        _ => Err(BadPayload::Coding),
+    }
+}
+
+fn unpack(
+    header: &Header,
+    levels: usize,
+    steps: usize,
+    payload: &[u8],
+) -> Result<Vec<Tokens>, BadPayload> {
+    let layout = &header.layout;
+    let skipped = (layout.bits_per_step(layout.levels()) - layout.bits_per_step(levels)) * steps;
+    let mut reader = BitReader::new(payload);
+    let mut channels = Vec::with_capacity(header.channels.into());
+    for channel in 0..usize::from(header.channels) {
+        let mut tokens = Tokens::new(levels);
+        for (level, codes) in tokens.levels.iter_mut().enumerate() {
+            let (count, bits) = (steps * layout.codes_per_step(level), layout.bits_per_code(level));
+            codes.reserve_exact(count);
+            for _ in 0..count {
+                // A payload of that length has all the bits: none are missing here.
+                let code = reader.read(bits).unwrap_or_default() as u16;
+                if usize::from(code) >= layout.codebook_sizes[level] {
+                    return Err(BadPayload::Code { channel, level, code });
+                }
+                codes.push(code);
+            }
+        }
+        reader.skip(skipped);
+        channels.push(tokens);
+    }
+    Ok(channels)
+}

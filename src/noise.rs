@@ -1,0 +1,172 @@
+//! The decoder's noise: which way the bins of a frame point where the network does not say.
+//!
+//! Directions drawn for each bin and frame alone would contradict one another: frames overlap, and what
+//! they have in common would cancel here and add up there, by 5 dB about the magnitudes that were asked
+//! for. The directions of white noise's own STFT agree with one another, as those of any sound do
+//! (consistency of spectrograms: Le Roux et al. 2008), and the magnitudes come out as they went in but for
+//! 3 dB. Measured in docs/training.md.
+
+use rustfft::FftPlannerScalar;
+use rustfft::num_complex::Complex32;
+
+use crate::synthesis;
+
+/// Frames after which the noise comes round: about five seconds at a hop of 10 ms, too long to be heard
+/// as a loop.
+const FRAMES: usize = 512;
+
+/// Directions of noise for every frame of a stream, by the frame's number alone, so that a stream sounds
+/// the same wherever it is entered.
+pub struct Noise {
+    /// How much of each bin's direction is noise, 0 to 1.
+    shares: Box<[f32]>,
+    /// The first bin with any.
+    first: usize,
+    /// (frames, bins from the first): parts of directions of length 127.
+    re: Box<[i8]>,
+    im: Box<[i8]>,
+}
+
+impl Noise {
+    /// Noise for the `window / 2 + 1` bins of `shares`, and frames of `window` samples at every `hop`.
+    /// Takes about ten milliseconds for a window of 1920.
+    pub fn new(window: usize, hop: usize, shares: Vec<f32>) -> Self {
+        let first = shares.partition_point(|&share| share <= 0.0);
+        let bins = shares.len() - first;
+        let sound = sound(FRAMES * hop);
+        // Scaling it changes no direction.
+        let shape = synthesis::window_shape(window, hop);
+        // The scalar planner's bits do not depend on the CPU.
+        let forward = FftPlannerScalar::new().plan_fft_forward(window);
+        let mut buffer = vec![Complex32::default(); window];
+        let mut scratch = vec![Complex32::default(); forward.get_inplace_scratch_len()];
+        let mut re = Vec::with_capacity(FRAMES * bins);
+        let mut im = Vec::with_capacity(FRAMES * bins);
+        for frame in 0..FRAMES {
+            // The noise is a circle, so that its last frames agree with its first.
+            let samples = sound.iter().cycle().skip(frame * hop);
+            for ((z, x), w) in buffer.iter_mut().zip(samples).zip(&shape) {
+                *z = Complex32::new(w * x, 0.0);
+            }
+            forward.process_with_scratch(&mut buffer, &mut scratch);
+            for z in &buffer[first..=window / 2] {
+                let scale = 127.0 / (z.re * z.re + z.im * z.im).sqrt().max(f32::MIN_POSITIVE);
+                re.push((scale * z.re).round() as i8);
+                im.push((scale * z.im).round() as i8);
+            }
+        }
+        Self { shares: shares.into(), first, re: re.into(), im: im.into() }
+    }
+
+    /// How much of each bin's direction is noise, 0 to 1.
+    pub fn shares(&self) -> &[f32] {
+        &self.shares
+    }
+
+    /// The noise of one frame: the parts of each bin's direction, of lengths from 0 to 1 as its share is.
+    #[inline(always)]
+    pub fn draw(&self, frame: u64, re: &mut [f32], im: &mut [f32]) {
+        let bins = self.shares.len() - self.first;
+        let row = (frame % FRAMES as u64) as usize * bins;
+        for (out, all) in [(re, &self.re), (im, &self.im)] {
+            let (none, some) = out.split_at_mut(self.first);
+            none.fill(0.0);
+            for ((out, part), share) in
+                some.iter_mut().zip(&all[row..row + bins]).zip(&self.shares[self.first..])
+            {
+                *out = share * (f32::from(*part) * (1.0 / 127.0));
+            }
+        }
+    }
+
+    /// Bytes of memory.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.shares) + self.re.len() + self.im.len()
+    }
+}
+
+/// White noise from -1 to 1, the same every time.
+fn sound(samples: usize) -> Vec<f32> {
+    (0..samples)
+        .map(|n| {
+            // The finaliser of MurmurHash3 (Appleby) over the sample's number.
+            let mut h = (n as u32).wrapping_add(1).wrapping_mul(0x9e37_79b1);
+            h = (h ^ (h >> 16)).wrapping_mul(0x85eb_ca6b);
+            h = (h ^ (h >> 13)).wrapping_mul(0xc2b2_ae35);
+            h ^= h >> 16;
+            (f32::from((h >> 16) as u16) - 32_767.5) / 32_768.0
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How far the magnitudes of the spectra of a sound made from `directions`, all of magnitude one, are
+    /// spread about their mean.
+    fn spread(noise: impl Fn(usize, &mut [f32], &mut [f32])) -> f32 {
+        let (window, hop, frames) = (96, 24, 200);
+        let bins = window / 2 + 1;
+        let shape = synthesis::window_shape(window, hop);
+        let mut planner = FftPlannerScalar::new();
+        let (forward, inverse) =
+            (planner.plan_fft_forward(window), planner.plan_fft_inverse(window));
+        let (mut re, mut im) = (vec![0.0; bins], vec![0.0; bins]);
+        let mut sound = vec![0.0; frames * hop + window];
+        for t in 0..frames {
+            noise(t, &mut re, &mut im);
+            let mut z = vec![Complex32::default(); window];
+            for k in 1..window / 2 {
+                z[k] = Complex32::new(re[k], im[k]);
+                z[window - k] = z[k].conj();
+            }
+            inverse.process(&mut z);
+            for ((y, z), w) in sound[t * hop..].iter_mut().zip(&z).zip(&shape) {
+                *y += w * z.re;
+            }
+        }
+        let mut magnitudes = Vec::new();
+        for t in 4..frames - 4 {
+            let frame = sound[t * hop..].iter().zip(&shape);
+            let mut z: Vec<_> = frame.map(|(x, w)| Complex32::new(x * w, 0.0)).collect();
+            forward.process(&mut z);
+            magnitudes.extend(z[4..window / 2 - 4].iter().map(|z| z.norm()));
+        }
+        let mean = magnitudes.iter().sum::<f32>() / magnitudes.len() as f32;
+        let square = magnitudes.iter().map(|m| (m - mean).powi(2)).sum::<f32>();
+        (square / magnitudes.len() as f32).sqrt() / mean
+    }
+
+    #[test]
+    fn magnitudes_come_out_more_evenly_than_from_directions_drawn_alone() {
+        let noise = Noise::new(96, 24, vec![1.0; 49]);
+        let even = spread(|t, re, im| noise.draw(t as u64, re, im));
+        // 37 frames later is another frame for each bin: nothing agrees.
+        let alone = spread(|t, re, im| noise.draw(37 * t as u64, re, im));
+        assert!(even < 0.40 && alone > 0.44, "{even} {alone}");
+    }
+
+    #[test]
+    fn directions_are_as_long_as_shares_are_large_and_come_round() {
+        let shares: Vec<f32> = (0..49).map(|k| (k as f32 - 8.0).clamp(0.0, 16.0) / 16.0).collect();
+        let noise = Noise::new(96, 24, shares.clone());
+        let (mut re, mut im) = (vec![9.0; 49], vec![9.0; 49]);
+        let mut sums = (0.0, 0.0);
+        for frame in 0..FRAMES as u64 {
+            noise.draw(frame, &mut re, &mut im);
+            // The outermost bin is real: it has a sign.
+            for k in 0..48 {
+                let length = re[k].hypot(im[k]);
+                assert!((length - shares[k]).abs() <= 0.006, "frame {frame}, bin {k}: {length}");
+            }
+            sums = (sums.0 + re[30], sums.1 + im[30]);
+        }
+        assert!(sums.0.abs() < 60.0 && sums.1.abs() < 60.0, "{sums:?}");
+        let (mut again, mut other) = (re.clone(), im.clone());
+        noise.draw(u64::MAX, &mut again, &mut other);
+        assert_eq!((&again, &other), (&re, &im));
+        noise.draw(FRAMES as u64 - 2, &mut again, &mut other);
+        assert_ne!(again, re);
+    }
+}
