@@ -30,6 +30,15 @@ impl ModelArgs {
         })
     }
 
+    /// Loads the same model for work in batches.
+    #[cfg(feature = "train")]
+    pub fn load_codec(&self) -> Result<Codec> {
+        Ok(match &self.model {
+            Some(folder) => Codec::load(folder)?,
+            None => Codec::shipped()?,
+        })
+    }
+
     /// Loads the model and its prior, which it has to have.
     pub fn load_with_prior(&self) -> Result<(Model, Prior)> {
         let model = self.load()?;
@@ -69,14 +78,5 @@ impl ModelArgs {
             files::attach(reader, self.prior()?.as_ref())?;
         }
         Ok(())
-    }
-
-    /// Loads the same model for work in batches.
-    #[cfg(feature = "train")]
-    pub fn load_codec(&self) -> Result<Codec> {
-        Ok(match &self.model {
-            Some(folder) => Codec::load(folder)?,
-            None => Codec::shipped()?,
-        })
     }
 }
