@@ -201,12 +201,14 @@ impl<R: Read + Seek> ContainerReader<R> {
         Ok(())
     }
 
-    /// Decodes payloads with `coder` from now on. A file that names no prior needs none, and leaves it.
+    /// Decodes payloads with `coder`, from the first chunk on. A file that names no prior needs none, and
+    /// leaves it.
     ///
     /// # Errors
     /// The header names a prior, and this is not the one, or there is none.
     pub fn set_coder(&mut self, coder: Option<Box<dyn PayloadCoder>>) -> Result<(), CoderError> {
         self.coder = payload::choose(&self.header, coder)?;
+        self.rewind();
         Ok(())
     }
 
@@ -292,7 +294,10 @@ impl<R: Read + Seek> ContainerReader<R> {
     /// When the system refuses to give the bytes; there is nothing after that. [`ReadError::Coder`] when
     /// the payloads need a coder and there is none ([`set_coder`](Self::set_coder)).
     pub fn next_item(&mut self) -> Result<Option<Item>, ReadError> {
-        if let (Some(prior), false) = (self.header.prior_id_hex(), self.can_decode()) {
+        if let Some(prior) =
+            self.header.prior_id_hex().filter(|_| !self.can_decode() && !self.ended)
+        {
+            self.ended = true;
             return Err(CoderError::Missing { prior }.into());
         }
         let (head, start) = match self.next_found()? {

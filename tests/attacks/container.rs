@@ -2,6 +2,7 @@
 
 use std::io::Cursor;
 
+use super::escapes::Escapes;
 use tessera_codec::bitstream::{Chunk, ContainerReader, DamageReason, Item, repair};
 
 /// As the bytes are, and once more with every checksum put right, since a fuzzer does not guess them.
@@ -19,6 +20,7 @@ pub fn attack(bytes: &[u8]) {
 fn read(bytes: &[u8]) {
     let Ok(mut reader) = ContainerReader::open(Cursor::new(bytes)) else { return };
     let header = reader.header().clone();
+    attach(&mut reader);
     let written = header.to_bytes().unwrap();
     assert_eq!(written, bytes[..written.len()], "a header can be written in one way only");
     let promised = reader.steps();
@@ -63,6 +65,15 @@ fn read(bytes: &[u8]) {
     fewer_levels(&mut reader, &items);
 }
 
+/// Gives the reader of a file that names a prior a coder of that name.
+fn attach(reader: &mut ContainerReader<Cursor<&[u8]>>) {
+    let header = reader.header();
+    let Some(id) = header.prior_id else { return };
+    let coder = Escapes { id, layout: header.layout.clone() };
+    assert!(!reader.can_decode() && reader.next_item().is_err());
+    reader.set_coder(Some(Box::new(coder))).unwrap();
+}
+
 fn chunks(items: &[Item]) -> impl Iterator<Item = &Chunk> {
     items.iter().filter_map(|item| match item {
         Item::Chunk(chunk) => Some(chunk),
@@ -74,13 +85,21 @@ fn chunks(items: &[Item]) -> impl Iterator<Item = &Chunk> {
 /// marked; repairing it again changes nothing.
 fn repair_it(bytes: &[u8], items: &[Item]) {
     let Ok((mended, done)) = repair(Cursor::new(bytes), Vec::new()) else { return };
-    assert_eq!(done.kept_chunks as usize, chunks(items).count());
     let mut reader = ContainerReader::open(Cursor::new(&mended[..])).unwrap();
     assert!(reader.has_index());
+    attach(&mut reader);
     let after: Vec<Item> = reader.by_ref().map(Result::unwrap).collect();
     assert!(chunks(&after).eq(chunks(items)));
     assert_eq!(steps(&after), steps(items));
-    for item in &after {
+    // Without the prior a chunk whose checksum holds is kept, whatever its payload.
+    let bad = |item: &&Item| {
+        matches!(item, Item::Damage(damage) if matches!(
+            damage.reason, DamageReason::Coding | DamageReason::Code { .. }))
+    };
+    let unchecked = after.iter().filter(bad).count();
+    assert!(unchecked == 0 || reader.header().prior_id.is_some());
+    assert_eq!(done.kept_chunks as usize, chunks(items).count() + unchecked);
+    for item in after.iter().filter(|item| !bad(item)) {
         let Item::Damage(damage) = item else { continue };
         assert_eq!(damage.reason, DamageReason::Marked);
     }

@@ -9,6 +9,7 @@
 
 pub mod config;
 pub mod container;
+mod escapes;
 pub mod model;
 pub mod payload;
 pub mod wav;

@@ -2,6 +2,7 @@
 
 use std::io::Cursor;
 
+use super::escapes::Escapes;
 use tessera_codec::bitstream::bits::{BitReader, BitWriter};
 use tessera_codec::bitstream::{ContainerReader, ContainerWriter, Header, Item};
 use tessera_codec::tokens::{TokenLayout, Tokens};
@@ -68,11 +69,12 @@ fn file(draw: &mut Draw) {
         pre_skip: draw.number() % 1_100_000,
         steps_per_chunk: draw.byte(),
         warm_up_steps: draw.number() as u16,
-        prior_id: None,
+        prior_id: (draw.byte() % 2 == 1).then_some([7; 16]),
         layout,
     };
     let valid = header.validate().is_ok();
-    let begun = ContainerWriter::new(Vec::new(), header.clone());
+    let coder = || Some(Box::new(Escapes { id: [7; 16], layout: header.layout.clone() }) as Box<_>);
+    let begun = ContainerWriter::with_coder(Vec::new(), header.clone(), coder());
     assert_eq!(begun.is_ok(), valid);
     let Ok(mut writer) = begun else { return };
 
@@ -111,6 +113,7 @@ fn file(draw: &mut Draw) {
     let bytes = writer.finish(samples).unwrap();
     let mut reader = ContainerReader::open(Cursor::new(&bytes)).unwrap();
     assert!(reader.has_index());
+    reader.set_coder(coder()).unwrap();
     assert_eq!((reader.header(), reader.samples()), (&header, Some(samples)));
     let mut read = vec![Tokens::new(header.layout.levels()); header.channels.into()];
     for item in &mut reader {
