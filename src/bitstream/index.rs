@@ -25,7 +25,8 @@ struct Run {
 
 /// Where the chunks of a file begin.
 ///
-/// Kept as runs of equal sizes: a bit-packed file of any length has two of them at most.
+/// Kept as runs of equal sizes: a bit-packed file of any length has two of them at most. Coded chunks are
+/// mostly runs of their own: a day of them takes less than a megabyte.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Index {
     runs: Vec<Run>,

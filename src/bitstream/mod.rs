@@ -1,6 +1,6 @@
 //! The `.tsr` container: tokens in a file that survives damage.
 //!
-//! A [`Header`] says what the tokens mean; chunks of about a second follow, each with its own sync
+//! A [`Header`] says what the tokens mean; chunks of a second or a few follow, each with its own sync
 //! word, number and CRC-32; an index and a trailer end the file. `docs/format.md` has every byte.
 //!
 //! - [`ContainerWriter`] takes steps as the encoder makes them and needs no seeking.

@@ -95,7 +95,8 @@ struct Trailer {
 ///
 /// Memory: a quarter of a mebibyte for the bytes of the file and the chunk given (at most a mebibyte),
 /// independent of the file's length and of what it claims. An index of a file made to do harm may take
-/// 32 MiB; that of a file a [`super::ContainerWriter`] made takes some bytes.
+/// 32 MiB; that of a file a [`super::ContainerWriter`] made takes some bytes, and with a prior some bytes for
+/// each chunk.
 #[derive(Debug)]
 pub struct ContainerReader<R> {
     window: Window<R>,

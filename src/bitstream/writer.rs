@@ -77,7 +77,8 @@ pub enum WriteError {
 
 /// Writes the tokens of a source to `W`, a chunk at a time.
 ///
-/// Memory: the steps pushed and not yet written, less than a chunk, and a few numbers. Each chunk
+/// Memory: the steps pushed and not yet written, less than a chunk, and a few numbers; with a coder of
+/// payloads a few numbers for each chunk. Each chunk
 /// is one `write_all`.
 #[derive(Debug)]
 pub struct ContainerWriter<W: Write> {
