@@ -166,7 +166,7 @@ fn what_the_prior_expects_takes_few_bytes_and_nothing_takes_more_than_plain_bits
         let header = header(&model, &prior, 1, levels, 160);
         let size = |kind| {
             let made = tokens(&prior, kind, 1, levels, 160);
-            let bytes = write(&header, &prior, &[made.clone()], 160);
+            let bytes = write(&header, &prior, std::slice::from_ref(&made), 160);
             assert_eq!(read(&bytes, &prior), [made]);
             // Ten chunks; what is beside the payloads.
             bytes.len() - header.to_bytes().unwrap().len() - 10 * 12
