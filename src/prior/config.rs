@@ -185,8 +185,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused() {
-        type Change = fn(&mut PriorConfig);
-        let cases: [(&str, Change); 9] = [
+        type Break = fn(&mut PriorConfig);
+        let cases: [(&str, Break); 9] = [
             ("codec", |c| c.codec.push('0')),
             ("codec", |c| c.codec = "x".repeat(32)),
             ("strides", |c| c.strides.clear()),
