@@ -114,7 +114,12 @@ fn files_of_the_shipped_model() {
         fs::read_dir(seeds).unwrap().map(|entry| entry.unwrap().path()).collect();
     seeds.sort();
     for seed in seeds {
-        if !agree(&fs::read(seed).unwrap(), &folder.path().join("a.tsr")) {
+        let bytes = fs::read(seed).unwrap();
+        // The other reader has no prior.
+        if Header::parse(&bytes).unwrap().0.prior_id.is_some() {
+            continue;
+        }
+        if !agree(&bytes, &folder.path().join("a.tsr")) {
             return;
         }
     }
