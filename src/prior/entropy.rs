@@ -18,7 +18,7 @@ const WORD: usize = 4;
 /// code in the order in which the prior predicts them.
 ///
 /// Decoding repeats every step of the encoder. That it gives the same bits on every machine is what the
-/// engine and [`Frequencies`] see to.
+/// engine and whole-numbered frequencies see to.
 #[derive(Debug, Clone)]
 pub struct PriorCoder {
     state: PriorState,
