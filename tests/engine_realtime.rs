@@ -3,12 +3,15 @@
 #![cfg(feature = "embedded-model")]
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use tessera_codec::engine::{
     ChannelDecoders, ChannelEncoders, Model, StreamDecoder, StreamEncoder,
 };
+use tessera_codec::prior::PriorState;
 
 /// The system's allocator, which counts what each thread asks of it.
 struct Counting;
@@ -191,4 +194,27 @@ fn streaming_makes_no_system_call() {
     }
     let steps = usize::from_le_bytes(report[..8].try_into().unwrap());
     assert!(steps > 20 * session.seconds, "{steps}");
+}
+
+#[test]
+fn a_prior_allocates_nothing_once_it_is_made() {
+    let model = Model::shipped().unwrap();
+    let prior = support::prior(&support::small_prior(&model), 1, 1.0);
+    let mut state = PriorState::new(&prior, 4).unwrap();
+    let before = CALLS.with(Cell::get);
+    let mut sum = 0.0;
+    for code in 0..300 {
+        sum += state.scores().iter().sum::<f32>();
+        let refused = state.push(u16::MAX);
+        let taken = state.push(code);
+        if refused.is_ok() || taken.is_err() {
+            sum = f32::NAN;
+        }
+        if code == 150 {
+            state.reset();
+        }
+    }
+    let calls = CALLS.with(Cell::get) - before;
+    assert_eq!(calls, 0);
+    assert!(sum.is_finite());
 }
