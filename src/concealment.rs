@@ -180,6 +180,7 @@ impl ConcealingDecoder {
 }
 
 #[cfg(all(test, feature = "embedded-model"))]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::engine::StreamEncoder;

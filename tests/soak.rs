@@ -2,7 +2,8 @@
 //! has to be what the same sound gives at once, and memory has to stay as it is.
 //!
 //! `TESSERA_SOAK_SECONDS` says how much audio; a minute without it. docs/reliability.md has the long runs.
-#![allow(clippy::unwrap_used)]
+#![cfg(feature = "embedded-model")]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 
@@ -66,7 +67,9 @@ impl Soak {
             let loud = (n * swell).sin().max(0.0);
             self.sound.push(loud * (0.4 * (n * pitch).sin() + 0.1 * self.random.draw()));
         }
-        (self.codes.clear(), self.levels.clear(), self.samples.clear());
+        self.codes.clear();
+        self.levels.clear();
+        self.samples.clear();
         let mut at = 0;
         let mut levels = most;
         while at < length {

@@ -15,6 +15,9 @@ use crate::tokens::Tokens;
 /// Steps computed at once: the weights are read once for all of them, and memory stays small.
 const BATCH: usize = 32;
 
+/// Samples of some steps by channel, or why there are none.
+pub type Decoded = Result<Vec<Vec<f32>>, EngineError>;
+
 /// Threads to code on: the cores that this process may use.
 pub fn cores() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
@@ -86,11 +89,7 @@ impl Decoders {
     /// Takes the tokens of some steps, one `Tokens` for each channel, and gives as many steps of samples,
     /// while `meanwhile` runs on this thread. The sound lags behind them, see
     /// [`StreamDecoder::latency_samples`](crate::engine::StreamDecoder::latency_samples).
-    pub fn decode<R>(
-        &mut self,
-        tokens: &[Tokens],
-        meanwhile: impl FnOnce() -> R,
-    ) -> (Result<Vec<Vec<f32>>, EngineError>, R) {
+    pub fn decode<R>(&mut self, tokens: &[Tokens], meanwhile: impl FnOnce() -> R) -> (Decoded, R) {
         let model = &self.model;
         let decode = |stream: &mut ConcealingDecoder, tokens: &Tokens| {
             let levels = tokens.levels.len();
@@ -108,10 +107,7 @@ impl Decoders {
     }
 
     /// Makes up a lost step, while `meanwhile` runs on this thread; nothing once that would be silence.
-    pub fn conceal<R>(
-        &mut self,
-        meanwhile: impl FnOnce() -> R,
-    ) -> Option<(Result<Vec<Vec<f32>>, EngineError>, R)> {
+    pub fn conceal<R>(&mut self, meanwhile: impl FnOnce() -> R) -> Option<(Decoded, R)> {
         if self.streams.iter().all(ConcealingDecoder::is_silent) {
             return None;
         }

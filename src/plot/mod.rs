@@ -28,7 +28,6 @@ mod spectrogram;
 
 use std::path::Path;
 
-#[cfg(feature = "runlog")]
 pub use canvas::{Canvas, Font};
 pub use chart::{LineChart, Series};
 pub use colour::{Rgb, magma};
