@@ -335,8 +335,7 @@ pub fn decode_with<R: Read + Seek>(
         sink,
         progress,
     };
-    let levels = header.layout.levels();
-    let mut decoders = Decoders::new(model, prior, channels, levels, cores())?;
+    let mut decoders = Decoders::new(model, prior, channels, reader.levels(), cores())?;
     let mut damages = Vec::new();
     let mut concealed_steps = 0;
     // What is decoded is resampled and handed on while the next chunk is decoded.

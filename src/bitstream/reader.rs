@@ -202,6 +202,12 @@ impl<R: Read + Seek> ContainerReader<R> {
         Ok(())
     }
 
+    /// How many levels the chunks to come have: all of the file's, or as many as
+    /// [`limit_levels`](Self::limit_levels) left.
+    pub fn levels(&self) -> usize {
+        self.levels
+    }
+
     /// Decodes payloads with `coder`, from the first chunk on. A file that names no prior needs none, and
     /// leaves it.
     ///
