@@ -29,10 +29,11 @@ const GUESS: Sampling = Sampling { temperature: 0.8, top_p: 0.8, seed: 1 };
 /// let mut samples = vec![0.0; model.chunk_samples()];
 /// let codes = vec![7; model.codes_per_step(levels)];
 /// for packet in [Some(&codes), None, Some(&codes)] {
-///     match packet {
-///         Some(codes) => decoder.process_into(codes, &mut samples)?,
-///         None => decoder.conceal(&mut samples)?,
-///     };
+///     if let Some(codes) = packet {
+///         decoder.process_into(codes, &mut samples)?;
+///     } else {
+///         decoder.conceal(&mut samples)?;
+///     }
 /// }
 /// # }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
