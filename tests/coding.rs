@@ -10,7 +10,8 @@ use support::Signal;
 use tessera_codec::bitstream::{CHUNK_OVERHEAD, ContainerReader, DamageReason, Header, Item};
 use tessera_codec::config::{CodecConfig, VqConfig};
 use tessera_codec::engine::{Model, StreamDecoder};
-use tessera_codec::files::{DecodeReport, FilesError, decode, encode};
+use tessera_codec::files::{DecodeReport, FilesError, decode, decode_with, encode};
+use tessera_codec::prior::Prior;
 
 fn model() -> Model {
     let config = CodecConfig {
@@ -24,6 +25,14 @@ fn model() -> Model {
 }
 
 fn decoded(model: &Model, bytes: &[u8]) -> (Vec<Vec<f32>>, DecodeReport) {
+    decoded_with(model, None, bytes)
+}
+
+fn decoded_with(
+    model: &Model,
+    prior: Option<&Prior>,
+    bytes: &[u8],
+) -> (Vec<Vec<f32>>, DecodeReport) {
     let mut reader = ContainerReader::open(Cursor::new(bytes)).unwrap();
     let mut out = vec![Vec::new(); reader.header().channels.into()];
     let mut sink = |block: &[Vec<f32>]| {
@@ -32,7 +41,7 @@ fn decoded(model: &Model, bytes: &[u8]) -> (Vec<Vec<f32>>, DecodeReport) {
         }
         Ok(())
     };
-    let report = decode(model, &mut reader, &mut sink, &mut |_| {}).unwrap();
+    let report = decode_with(model, prior, &mut reader, &mut sink, &mut |_| {}).unwrap();
     (out, report)
 }
 
@@ -85,6 +94,31 @@ fn a_lost_chunk_is_reported_faded_and_keeps_the_time() {
     for (a, b) in out[1][after..].iter().zip(&whole[1][after..]) {
         assert!((a - b).abs() < 1e-5);
     }
+}
+
+/// What is lost is guessed by the prior, the same every time; nothing else changes. A prior of another
+/// model guesses nothing.
+#[test]
+fn the_prior_makes_up_what_is_lost() {
+    let model = model();
+    let prior = support::prior(&support::small_prior(&model), 3, 1.0);
+    let mut source = Signal::tone(48_000, 1, 5 * 48_000);
+    let (mut bytes, _) = encode(&model, &mut source, 4, Vec::new(), &mut |_| {}).unwrap();
+    let whole = decoded_with(&model, Some(&prior), &bytes).0;
+    assert_eq!(whole, decoded(&model, &bytes).0);
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    let (repeated, report) = decoded(&model, &bytes);
+    let guessed = decoded_with(&model, Some(&prior), &bytes).0;
+    assert_eq!(guessed, decoded_with(&model, Some(&prior), &bytes).0);
+    let lost = report.damages[0].first as usize * 48_000;
+    assert_eq!(guessed[0][..lost - 1440], repeated[0][..lost - 1440]);
+    assert_ne!(guessed[0][lost..lost + 9600], repeated[0][lost..lost + 9600]);
+    assert!(guessed[0][lost + 20_000..lost + 45_000].iter().all(|v| *v == 0.0));
+    assert_eq!(guessed[0].len(), whole[0].len());
+    let other = support::model(model.config(), 6, Dtype::F32);
+    let wrong = support::prior(&support::small_prior(&other), 3, 1.0);
+    assert_eq!(decoded_with(&model, Some(&wrong), &bytes).0, repeated);
 }
 
 #[test]
