@@ -98,7 +98,10 @@ pub(crate) struct WeightsFile<'a> {
 
 /// The prior of the shipped model as it is embedded: its configuration and its weights.
 #[cfg(feature = "embedded-model")]
-const SHIPPED_PRIOR: Option<(&[u8], &[u8])> = None;
+const SHIPPED_PRIOR: (&[u8], &[u8]) = (
+    include_bytes!("../models/tessera-48k/prior.json"),
+    include_bytes!("../models/tessera-48k/prior.safetensors"),
+);
 
 impl ModelFiles<'static> {
     /// Reads the model in the folder `dir`.
@@ -142,9 +145,8 @@ impl PriorFiles<'static> {
     /// The prior of the shipped model, where that has one: embedded or beside the program as the model is.
     #[cfg(feature = "embedded-model")]
     pub fn shipped() -> Result<Option<Self>, ModelError> {
-        let files = SHIPPED_PRIOR
-            .map(|(config, weights)| Self::new(config, weights.into(), Path::new(SHIPPED_MODEL)));
-        files.transpose()
+        let (config, weights) = SHIPPED_PRIOR;
+        Self::new(config, weights.into(), Path::new(SHIPPED_MODEL)).map(Some)
     }
 
     /// The prior of the shipped model, where that has one: embedded or beside the program as the model is.
