@@ -12,21 +12,21 @@ use tessera_codec::audio::{AudioError, AudioInfo, AudioSource, AudioWarning};
 pub const EXIT_CODE: i32 = 130;
 
 /// Whether an end was asked for.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
     /// Listens from now on. Once per process.
     pub fn listen() -> Result<Self> {
-        let asked = Arc::new(AtomicBool::new(false));
-        let flag = asked.clone();
+        let asked = Self::default();
+        let flag = asked.0.clone();
         let handler = move || {
             if flag.swap(true, Ordering::SeqCst) {
                 std::process::exit(EXIT_CODE);
             }
         };
         ctrlc::set_handler(handler).context("cannot listen for Ctrl-C")?;
-        Ok(Self(asked))
+        Ok(asked)
     }
 
     /// Whether an end was asked for.

@@ -1,16 +1,11 @@
 //! What a prior's training shows and writes down as it goes.
 
-use std::time::Instant;
-
 use anyhow::Result;
 use tessera_codec::prior::train::{Baselines, PriorStep, PriorTrainer, PriorValidation};
 use tessera_codec::train::log::RunLog;
 
-use super::super::progress::Progress;
-use super::super::report;
+use super::super::train::session::Pace;
 
-/// Length of the bar, for a share of the budget.
-const BAR: u64 = 1000;
 /// Steps in a row of the log: their mean is logged.
 const ROW_STEPS: u64 = 30;
 
@@ -54,7 +49,7 @@ fn list(bits: impl Iterator<Item = f64>) -> String {
 /// Keeps the log and the bar of a run.
 pub struct Monitor {
     log: RunLog,
-    progress: Progress,
+    pace: Pace,
     /// Columns of each level's bits, in training and in validation.
     names: Vec<String>,
     validation_names: Vec<String>,
@@ -63,10 +58,6 @@ pub struct Monitor {
     last: (u64, f64),
     /// The figures of the last row, for people.
     figures: String,
-    /// Where this session began, for the speed and the time left.
-    started: Instant,
-    done_before: f64,
-    token_steps: u64,
 }
 
 impl Monitor {
@@ -80,21 +71,17 @@ impl Monitor {
         log.declare(&columns)?;
         Ok(Self {
             log,
-            progress: Progress::new(BAR, "[{bar:40}] {percent:>3}%  {msg}"),
+            pace: Pace::new(trainer.done()),
             names,
             validation_names,
             row: Sums::default(),
             last: (trainer.steps(), 0.0),
             figures: String::new(),
-            started: Instant::now(),
-            done_before: trainer.done(),
-            token_steps: 0,
         })
     }
 
     /// Takes a step into account; whether a row of the log ends with it.
     pub fn step(&mut self, step: &PriorStep) -> Result<bool> {
-        self.token_steps += step.token_steps as u64;
         self.last = (step.step, step.rate);
         self.row.add(step);
         let ends = step.step.is_multiple_of(ROW_STEPS);
@@ -104,7 +91,10 @@ impl Monitor {
         if ends {
             self.finish_row()?;
         }
-        self.show(step);
+        let figures = &self.figures;
+        self.pace.step(step.token_steps as f64, step.progress, |speed| {
+            format!("step {} {figures}, {speed:.0} steps of tokens a second", step.step)
+        });
         Ok(ends)
     }
 
@@ -121,21 +111,6 @@ impl Monitor {
         let bits = self.names.iter().map(String::as_str).zip(row.bits());
         values.extend(bits.filter_map(|(name, bits)| Some((name, bits?))));
         Ok(self.log.scalars(step, &values)?)
-    }
-
-    fn show(&mut self, step: &PriorStep) {
-        let seconds = self.started.elapsed().as_secs_f64().max(1e-9);
-        let speed = self.token_steps as f64 / seconds;
-        let share = step.progress - self.done_before;
-        let left = if share > 0.0 { (1.0 - step.progress) * seconds / share } else { 0.0 };
-        let figures = &self.figures;
-        self.progress.update((step.progress * BAR as f64) as u64, || {
-            format!(
-                "step {} {figures}, {speed:.0} steps of tokens a second, {} left",
-                step.step,
-                report::duration(left)
-            )
-        });
     }
 
     /// Logs a validation, and tells it.
@@ -160,7 +135,7 @@ impl Monitor {
 
     /// A line that stays.
     pub fn note(&self, text: &str) {
-        self.progress.note(text);
+        self.pace.note(text);
     }
 
     /// Brings the log onto the disk and draws its curves.

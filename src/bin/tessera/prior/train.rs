@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tessera_codec::bitstream::write_atomically;
@@ -11,22 +11,17 @@ use tessera_codec::prior::train::{
     Baselines, PriorTrainConfig, PriorTrainer, TokenReport, TokenSet, baselines, load_progress,
 };
 use tessera_codec::prior::{PRIOR_CONFIG_FILE, PriorConfig};
-use tessera_codec::train::Budget;
-use tessera_codec::train::checkpoint::{CHECKPOINT, CONFIG};
+use tessera_codec::train::checkpoint::CONFIG;
 use tessera_codec::train::log::RunLog;
 
 use super::super::interrupt::{self, Interrupt};
 use super::super::model::ModelArgs;
 use super::super::progress::Progress;
-use super::super::train::{DeviceName, minutes};
+use super::super::train::options::RunArgs;
+use super::super::train::session::{self, Run, Stepped};
 use super::super::{Outcome, report};
 use super::monitor::Monitor;
 use super::table::{TABLE, table};
-
-/// Time between checkpoints, each after a validation.
-const SAVE_EVERY: Duration = Duration::from_secs(120);
-/// Unreadable files that are named; all are counted.
-const MAX_NAMED: usize = 20;
 
 /// Train the prior of a model on the tokens of a folder, or go on with a run.
 ///
@@ -34,7 +29,6 @@ const MAX_NAMED: usize = 20;
 /// files for TensorBoard, curves, and prior.md with what the prior saves. Files are kept for validation
 /// as in `tessera train`. Ctrl-C saves and stops; a second one stops at once.
 #[derive(clap::Args)]
-#[command(group(clap::ArgGroup::new("budget").required(true)))]
 pub struct Args {
     /// Folder with audio, or with files of tokens as `tessera tokens` writes them, or one such file;
     /// first-level subfolders are kinds, which are sampled evenly.
@@ -42,56 +36,32 @@ pub struct Args {
     data: PathBuf,
     #[command(flatten)]
     model: ModelArgs,
-    /// Folder of the run.
-    #[arg(long, value_name = "RUN")]
-    out: PathBuf,
-    /// Training configuration (JSON); what it does not name keeps its default.
-    #[arg(long, value_name = "FILE.json")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    run: RunArgs,
     /// Gains at which each file of audio is coded, for more tokens of it; 0,-6,-12 unless the
     /// configuration names others. Validation is with the first.
     #[arg(long, value_name = "DB,..", value_delimiter = ',', allow_hyphen_values = true)]
     gains: Option<Vec<f64>>,
-    /// Train until so many steps are done, over all sessions.
-    #[arg(long, value_name = "N", group = "budget")]
-    steps: Option<u64>,
-    /// Train for so many minutes, over all sessions; making the tokens does not count.
-    #[arg(long, value_name = "M", group = "budget", value_parser = minutes)]
-    max_minutes: Option<f64>,
-    /// Go on from the run's checkpoint.
-    #[arg(long)]
-    resume: bool,
-    /// Where to compute.
-    #[arg(long, value_enum, default_value_t = DeviceName::Cpu)]
-    device: DeviceName,
-    /// Seed of everything random; 0 by default.
-    #[arg(long, value_name = "S")]
-    seed: Option<u64>,
 }
 
 pub fn run(args: Args) -> Result<Outcome> {
-    let budget = match (args.steps, args.max_minutes) {
-        (Some(steps), _) => Budget::Steps(steps),
-        (None, Some(minutes)) => Budget::Time(Duration::from_secs_f64(minutes * 60.0)),
-        (None, None) => bail!("one of --steps and --max-minutes is needed"),
-    };
-    let device = args.device.open()?;
+    let budget = args.run.budget()?;
+    let device = args.run.open_device()?;
     let model = args.model.load()?;
-    std::fs::create_dir_all(&args.out)
-        .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
-    let checkpoint = args.out.join(CHECKPOINT);
-    let (config, seed) = match args.resume {
+    let checkpoint = args.run.make_folder()?;
+    let (config, seed) = match args.run.resume {
         true => continued(&args, &checkpoint)?,
-        false => begun(&args, &checkpoint)?,
+        false => (begun(&args)?, args.run.new_seed()),
     };
     let prior = config.network.prior(model.id_hex(), model.config());
     prior.check().context("a prior cannot be made for this model with this configuration")?;
-    if args.resume {
-        same_prior(&args.out, &prior)?;
+    let folder = args.run.out;
+    if args.run.resume {
+        same_prior(&folder, &prior)?;
     }
     let interrupt = Interrupt::listen()?;
-    let tokens = Arc::new(open(&args.data, &args.out, &model, &config, &interrupt)?);
-    let mut trainer = if args.resume {
+    let tokens = Arc::new(open(&args.data, &folder, &model, &config, &interrupt)?);
+    let trainer = if args.run.resume {
         PriorTrainer::resume(&config, &prior, budget, tokens.clone(), &checkpoint, &device)?
     } else {
         let codebooks = args.model.load_codec()?.codebooks();
@@ -102,14 +72,10 @@ pub fn run(args: Args) -> Result<Outcome> {
         trainer.parameters(),
         report::bytes(20 * trainer.parameters() as u64)
     ));
-    let log = if args.resume {
-        RunLog::open(&args.out, Some(trainer.steps()))?
+    let log = if args.run.resume {
+        RunLog::open(&folder, Some(trainer.steps()))?
     } else {
-        let text =
-            serde_json::to_string_pretty(&config).context("cannot write the configuration")?;
-        write_atomically(&args.out.join(CONFIG), text.as_bytes())?;
-        write_atomically(&args.out.join(PRIOR_CONFIG_FILE), prior.to_json()?.as_bytes())?;
-        let log = RunLog::open(&args.out, None)?;
+        let log = session::begin_log(&folder, &config, &[(PRIOR_CONFIG_FILE, prior.to_json()?)])?;
         // From here on the run can be resumed, and a disk that is too small shows now.
         trainer.save(&checkpoint)?;
         log
@@ -119,14 +85,13 @@ pub fn run(args: Args) -> Result<Outcome> {
         let levels_of_codes = prior.levels_of_codes();
         baselines(tokens.training(), &validation, &levels_of_codes, prior.codebook_size)
     });
-    let mut session = Session {
-        monitor: Monitor::new(log, prior.strides.len(), &trainer)?,
-        baselines,
-        folder: args.out,
-        checkpoint,
-        prior,
-    };
-    session.train(&mut trainer, &interrupt)
+    let monitor = Monitor::new(log, prior.strides.len(), &trainer)?;
+    let next = format!(
+        "`tessera prior export {} MODEL_DIR` puts the prior beside its model",
+        folder.display()
+    );
+    let mut run = PriorRun { trainer, monitor, baselines, folder, checkpoint, prior };
+    session::train(&mut run, &interrupt, &next)
 }
 
 /// The tokens, and what is to be said of them.
@@ -156,18 +121,7 @@ fn open(
 }
 
 fn tell(data: &Path, found: &TokenReport) {
-    for (path, reason) in found.skipped.iter().take(MAX_NAMED) {
-        let path = data.join(path).display().to_string();
-        // Most reasons name the file themselves.
-        match reason.contains(&path) {
-            true => report::warn(&format!("not used: {reason}")),
-            false => report::warn(&format!("not used: {path}: {reason}")),
-        }
-    }
-    if found.skipped.len() > MAX_NAMED {
-        let more = found.skipped.len() - MAX_NAMED;
-        report::warn(&format!("not used: {more} more files, {} in all", found.skipped.len()));
-    }
+    session::warn_of_files(data, "not used", &found.skipped);
     let kinds: Vec<String> = found
         .seconds_by_kind
         .iter()
@@ -187,49 +141,31 @@ fn tell(data: &Path, found: &TokenReport) {
     }
 }
 
-/// Configuration and seed of a new run, in a folder without one.
-fn begun(args: &Args, checkpoint: &Path) -> Result<(PriorTrainConfig, u64)> {
-    if checkpoint.exists() {
-        bail!(
-            "{} holds a run already ({CHECKPOINT}): go on with it by --resume, or name another folder",
-            args.out.display()
-        );
-    }
-    let mut config = match &args.config {
-        Some(path) => read_config(path)?,
-        None => PriorTrainConfig::default(),
-    };
+/// The configuration of a new run, in a folder without one.
+fn begun(args: &Args) -> Result<PriorTrainConfig> {
+    let mut config = args.run.begun(PriorTrainConfig::from_json)?;
     if let Some(gains) = &args.gains {
         config.gains_db = gains.clone();
         config.check().context("--gains")?;
     }
-    Ok((config, args.seed.unwrap_or_default()))
+    Ok(config)
 }
 
 /// Configuration and seed of the run to go on with, which what is asked for must not contradict.
 fn continued(args: &Args, checkpoint: &Path) -> Result<(PriorTrainConfig, u64)> {
-    let run = args.out.display();
-    if !checkpoint.exists() {
-        bail!("--resume: there is no {CHECKPOINT} in {run}; without --resume a run begins there");
-    }
-    let config = read_config(&args.out.join(CONFIG))?;
-    let mut asked = match &args.config {
-        Some(path) => PriorTrainConfig { gains_db: config.gains_db.clone(), ..read_config(path)? },
-        None => config.clone(),
-    };
-    if let Some(gains) = &args.gains {
-        asked.gains_db = gains.clone();
-    }
+    let (config, asked) = args.run.continued(PriorTrainConfig::from_json)?;
+    // The run's gains may have been named beside its configuration.
+    let gains_db = args.gains.as_ref().unwrap_or(&config.gains_db).clone();
+    let asked = PriorTrainConfig { gains_db, ..asked.unwrap_or_else(|| config.clone()) };
     if asked != config {
         bail!(
-            "--config or --gains differ from {CONFIG} of the run {run}, which goes on as it began; leave \
-             them out or begin another run"
+            "--config or --gains differ from {CONFIG} of the run {}, which goes on as it began; leave \
+             them out or begin another run",
+            args.run.out.display()
         );
     }
     let progress = load_progress(checkpoint)?;
-    if let Some(seed) = args.seed.filter(|seed| *seed != progress.seed) {
-        bail!("--seed {seed}: the run {run} has the seed {}; leave --seed out", progress.seed);
-    }
+    args.run.check_seed(progress.seed)?;
     Ok((config, progress.seed))
 }
 
@@ -247,14 +183,9 @@ fn same_prior(run: &Path, prior: &PriorConfig) -> Result<()> {
     Ok(())
 }
 
-fn read_config(path: &Path) -> Result<PriorTrainConfig> {
-    let name = || format!("cannot use the configuration {}", path.display());
-    let text = std::fs::read_to_string(path).with_context(name)?;
-    PriorTrainConfig::from_json(&text).with_context(name)
-}
-
-/// A run while it trains.
-struct Session {
+/// A prior's run while it trains.
+struct PriorRun {
+    trainer: PriorTrainer,
     monitor: Monitor,
     /// `None` where there is nothing to validate with.
     baselines: Option<Baselines>,
@@ -263,50 +194,46 @@ struct Session {
     prior: PriorConfig,
 }
 
-impl Session {
-    fn train(&mut self, trainer: &mut PriorTrainer, interrupt: &Interrupt) -> Result<Outcome> {
-        let mut saved = Instant::now();
-        while let Some(step) = trainer.step()? {
-            let row_ended = self.monitor.step(&step)?;
-            if interrupt.asked() {
-                self.save(trainer)?;
-                self.monitor.note(&format!("stopped at step {}; go on with --resume", step.step));
-                return Ok(Outcome::Done);
-            }
-            // At the end of a row, so that a resumed run's rows are those of one that went through.
-            if saved.elapsed() >= SAVE_EVERY && row_ended {
-                self.validate(trainer)?;
-                self.save(trainer)?;
-                saved = Instant::now();
-            }
-        }
-        self.monitor.finish_row()?;
-        self.validate(trainer)?;
-        self.save(trainer)?;
-        self.monitor.note(&format!(
-            "done: {} steps in {}; `tessera prior export {} MODEL_DIR` puts the prior beside its model",
-            trainer.steps(),
-            report::duration(trainer.elapsed()),
-            self.folder.display()
-        ));
-        Ok(Outcome::Done)
+impl Run for PriorRun {
+    const SAVE_EVERY: Duration = Duration::from_secs(120);
+
+    fn step(&mut self) -> Result<Option<Stepped>> {
+        let Some(step) = self.trainer.step()? else { return Ok(None) };
+        let row_ended = self.monitor.step(&step)?;
+        Ok(Some(Stepped { step: step.step, row_ended }))
     }
 
-    fn save(&mut self, trainer: &PriorTrainer) -> Result<()> {
+    fn finish_row(&mut self) -> Result<()> {
+        self.monitor.finish_row()
+    }
+
+    fn validate(&mut self) -> Result<()> {
+        if let (Some(found), Some(baselines)) = (self.trainer.validate()?, &self.baselines) {
+            self.monitor.validation(self.trainer.steps(), &found, baselines)?;
+        }
+        Ok(())
+    }
+
+    fn save(&mut self) -> Result<()> {
         // The log first: a run that resumes then finds all rows up to its checkpoint.
         self.monitor.flush()?;
-        trainer.save(&self.checkpoint)?;
-        if let (Some(best), Some(baselines)) = (trainer.best(), &self.baselines) {
-            let text = table(&self.prior, best, baselines, trainer.parameters());
+        self.trainer.save(&self.checkpoint)?;
+        if let (Some(best), Some(baselines)) = (self.trainer.best(), &self.baselines) {
+            let text = table(&self.prior, best, baselines, self.trainer.parameters());
             write_atomically(&self.folder.join(TABLE), text.as_bytes())?;
         }
         Ok(())
     }
 
-    fn validate(&mut self, trainer: &mut PriorTrainer) -> Result<()> {
-        if let (Some(found), Some(baselines)) = (trainer.validate()?, &self.baselines) {
-            self.monitor.validation(trainer.steps(), &found, baselines)?;
-        }
-        Ok(())
+    fn steps(&self) -> u64 {
+        self.trainer.steps()
+    }
+
+    fn elapsed(&self) -> f64 {
+        self.trainer.elapsed()
+    }
+
+    fn note(&self, text: &str) {
+        self.monitor.note(text);
     }
 }

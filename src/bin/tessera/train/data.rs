@@ -12,12 +12,10 @@ use tessera_codec::train::dataset::{BuildProgress, Dataset, DatasetOptions, Data
 use super::super::interrupt::{self, Interrupt};
 use super::super::progress::Progress;
 use super::super::report;
+use super::session;
 
 /// What a run was trained on, for the model card.
 pub const DATA: &str = "data.json";
-
-/// Unreadable files that are named; all are counted.
-const MAX_NAMED: usize = 20;
 
 /// How the names of caches in the making begin.
 const UNFINISHED: &str = ".dataset-";
@@ -67,20 +65,8 @@ fn remove_unfinished(run: &Path) {
 }
 
 fn tell(folder: &Path, run: &Path, found: &DatasetReport) {
-    for (kind, list) in [("not used", &found.skipped), ("used, but", &found.warnings)] {
-        for (path, reason) in list.iter().take(MAX_NAMED) {
-            let path = folder.join(path).display().to_string();
-            // Most reasons name the file themselves.
-            match reason.contains(&path) {
-                true => report::warn(&format!("{kind}: {reason}")),
-                false => report::warn(&format!("{kind}: {path}: {reason}")),
-            }
-        }
-        if list.len() > MAX_NAMED {
-            let more = list.len() - MAX_NAMED;
-            report::warn(&format!("{kind}: {more} more files, {} in all", list.len()));
-        }
-    }
+    session::warn_of_files(folder, "not used", &found.skipped);
+    session::warn_of_files(folder, "used, but", &found.warnings);
     let hours = hours(found);
     let kinds: Vec<String> =
         hours.iter().map(|(kind, hours)| format!("{kind} {hours:.2} h")).collect();

@@ -1,17 +1,12 @@
 //! What a training run shows and writes down as it goes.
 
-use std::time::Instant;
-
 use anyhow::Result;
 use tessera_codec::plot::Canvas;
 use tessera_codec::train::log::RunLog;
 use tessera_codec::train::{StepReport, TrainConfig, Trainer};
 
-use super::super::progress::Progress;
-use super::super::report;
+use super::session::Pace;
 
-/// Length of the bar, for a share of the budget.
-const BAR: u64 = 1000;
 /// Steps in a row of the log, at least: their mean is logged.
 const ROW_STEPS: u64 = 30;
 /// What a row counts for in the smoothed usage that is judged.
@@ -129,7 +124,7 @@ impl Watch {
 /// Keeps the log and the bar of a run.
 pub struct Monitor {
     log: RunLog,
-    progress: Progress,
+    pace: Pace,
     /// Codes that a batch could use, by level: its vectors, or the codebook where that is smaller.
     possible: Vec<f64>,
     usage_names: Vec<String>,
@@ -140,10 +135,6 @@ pub struct Monitor {
     watches: Vec<Watch>,
     /// The terms of the last row, for people.
     terms: String,
-    /// Where this session began, for the speed and the time left.
-    started: Instant,
-    done_before: f64,
-    audio_seconds: f64,
 }
 
 impl Monitor {
@@ -168,7 +159,7 @@ impl Monitor {
         let turns = config.resolutions.len().max(1) as u64;
         Ok(Self {
             log,
-            progress: Progress::new(BAR, "[{bar:40}] {percent:>3}%  {msg}"),
+            pace: Pace::new(trainer.done()),
             possible: strides.iter().map(|s| (frames / *s as f64).min(size)).collect(),
             usage_names,
             row_steps: ROW_STEPS.div_ceil(turns) * turns,
@@ -176,15 +167,11 @@ impl Monitor {
             last: (trainer.steps(), 0.0),
             watches: vec![Watch::default(); levels],
             terms: String::new(),
-            started: Instant::now(),
-            done_before: trainer.done(),
-            audio_seconds: 0.0,
         })
     }
 
     /// Takes a step into account; whether a row of the log ends with it.
     pub fn step(&mut self, step: &StepReport) -> Result<bool> {
-        self.audio_seconds += step.audio_seconds;
         self.last = (step.step, step.rate);
         self.row.add(step, &self.possible);
         let ends = step.step.is_multiple_of(self.row_steps);
@@ -194,7 +181,10 @@ impl Monitor {
         if ends {
             self.finish_row()?;
         }
-        self.show(step);
+        let terms = &self.terms;
+        self.pace.step(step.audio_seconds, step.progress, |speed| {
+            format!("step {} {} {terms}, {speed:.1} s of audio a second", step.step, step.stage)
+        });
         Ok(ends)
     }
 
@@ -222,7 +212,7 @@ impl Monitor {
         self.log.scalars(step, &values)?;
         for (level, (watch, usage)) in self.watches.iter_mut().zip(&usage).enumerate() {
             if let Some((now, best)) = watch.fall(*usage) {
-                self.progress.warn(&format!(
+                self.pace.warn(&format!(
                     "step {step}: level {} uses {:.0} % of the codes that a batch could use, after \
                      {:.0} % at best: its codebook may be collapsing; see usage.png",
                     level + 1,
@@ -232,22 +222,6 @@ impl Monitor {
             }
         }
         Ok(())
-    }
-
-    fn show(&mut self, step: &StepReport) {
-        let seconds = self.started.elapsed().as_secs_f64().max(1e-9);
-        let speed = self.audio_seconds / seconds;
-        let share = step.progress - self.done_before;
-        let left = if share > 0.0 { (1.0 - step.progress) * seconds / share } else { 0.0 };
-        let terms = &self.terms;
-        self.progress.update((step.progress * BAR as f64) as u64, || {
-            format!(
-                "step {} {} {terms}, {speed:.1} s of audio a second, {} left",
-                step.step,
-                step.stage,
-                report::duration(left)
-            )
-        });
     }
 
     /// Logs values besides those of the steps.
@@ -262,7 +236,7 @@ impl Monitor {
 
     /// A line that stays.
     pub fn note(&self, text: &str) {
-        self.progress.note(text);
+        self.pace.note(text);
     }
 
     /// Brings the log onto the disk and draws its curves.
