@@ -7,36 +7,12 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use safetensors::Dtype;
-use support::{Random, model, noise, odd, weights};
+use support::{Random, decode, encode, model, noise, odd, weights};
 use tessera_codec::config::{CodecConfig, VqConfig};
 use tessera_codec::engine::{
     ChannelDecoders, ChannelEncoders, EngineError, InstructionSet, Model, ModelError,
     StreamDecoder, StreamEncoder,
 };
-
-/// All codes of a sound, given at once.
-fn encode(model: &Model, batch: usize, sound: &[f32], levels: usize) -> Vec<u16> {
-    let mut encoder = StreamEncoder::with_batch(model, batch);
-    let steps = sound.len() / model.chunk_samples() + 10;
-    let mut codes = vec![0; steps * model.codes_per_step(levels)];
-    let done = encoder.process_into(sound, levels, &mut codes).unwrap();
-    assert_eq!(done.consumed, sound.len());
-    let tail = encoder.finish(levels, &mut codes[done.produced..]).unwrap();
-    codes.truncate(done.produced + tail.produced);
-    codes
-}
-
-/// All samples of codes, given at once.
-fn decode(model: &Model, batch: usize, codes: &[u16], levels: usize) -> Vec<f32> {
-    let mut decoder = StreamDecoder::with_batch(model, batch);
-    let steps = codes.len() / model.codes_per_step(levels);
-    let length = steps * model.chunk_samples() + decoder.latency_samples();
-    let mut samples = vec![0.0; length];
-    let done = decoder.process_into(codes, levels, &mut samples).unwrap();
-    let tail = decoder.finish(&mut samples[done.produced..]).unwrap();
-    assert_eq!(done.produced + tail.produced, length);
-    samples
-}
 
 fn bits(samples: &[f32]) -> Vec<u32> {
     samples.iter().map(|s| s.to_bits()).collect()

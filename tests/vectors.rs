@@ -6,12 +6,15 @@
 #![cfg(feature = "embedded-model")]
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::path::Path;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use support::{decode, encode};
 use tessera_codec::audio;
-use tessera_codec::engine::{InstructionSet, Model, StreamDecoder, StreamEncoder};
+use tessera_codec::engine::{InstructionSet, Model};
 
 const FILE: &str = "tests/vectors/tessera-48k.json";
 
@@ -41,29 +44,10 @@ fn sounds() -> Vec<(&'static str, Vec<f32>)> {
     sounds
 }
 
-fn encode(model: &Model, sound: &[f32]) -> Vec<u16> {
-    let levels = model.config().levels();
-    let mut encoder = StreamEncoder::new(model);
-    // Room for the tail as well: the lag of the analysis, less than this many steps.
-    let steps = sound.len() / model.chunk_samples() + 16;
-    let mut codes = vec![0; steps * model.codes_per_step(levels)];
-    let done = encoder.process_into(sound, levels, &mut codes).unwrap();
-    assert_eq!(done.consumed, sound.len());
-    let tail = encoder.finish(levels, &mut codes[done.produced..]).unwrap();
-    codes.truncate(done.produced + tail.produced);
-    codes
-}
-
-/// SHA-256 of the samples, as 32-bit floats from the lowest byte on.
-fn decode(model: &Model, codes: &[u16], levels: usize) -> String {
-    let mut decoder = StreamDecoder::new(model);
-    let steps = codes.len() / model.codes_per_step(levels);
-    let mut samples = vec![0.0; steps * model.chunk_samples() + decoder.latency_samples()];
-    let done = decoder.process_into(codes, levels, &mut samples).unwrap();
-    assert_eq!(done.consumed, codes.len());
-    let tail = decoder.finish(&mut samples[done.produced..]).unwrap();
+/// SHA-256 of samples, as 32-bit floats from the lowest byte on.
+fn digest(samples: &[f32]) -> String {
     let mut hash = Sha256::new();
-    for sample in &samples[..done.produced + tail.produced] {
+    for sample in samples {
         hash.update(sample.to_le_bytes());
     }
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
@@ -81,9 +65,9 @@ fn vectors(model: &Model) -> Value {
     let vectors: Vec<Value> = sounds()
         .iter()
         .map(|(name, sound)| {
-            let codes = encode(model, sound);
+            let codes = encode(model, 1, sound, most);
             let pcm: Vec<String> = (1..=most)
-                .map(|levels| decode(model, &prefix(model, &codes, levels), levels))
+                .map(|levels| digest(&decode(model, 1, &prefix(model, &codes, levels), levels)))
                 .collect();
             json!({ "sound": name, "samples": sound.len(), "codes": codes, "pcm_sha256": pcm })
         })

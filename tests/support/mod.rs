@@ -1,4 +1,4 @@
-//! Models of random weights, made without candle, and sounds to code with them.
+//! Models of random weights, made without candle, sounds to code with them, and coding them whole.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::path::Path;
@@ -7,7 +7,7 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use tessera_codec::audio::{AudioError, AudioInfo, AudioSource, AudioWarning, SampleFormat};
 use tessera_codec::config::{CodecConfig, VqConfig};
-use tessera_codec::engine::Model;
+use tessera_codec::engine::{Model, StreamDecoder, StreamEncoder};
 use tessera_codec::prior::{Prior, PriorConfig};
 
 /// Numbers from -1 to 1 (xorshift, Marsaglia 2003).
@@ -253,4 +253,30 @@ pub fn prior(config: &PriorConfig, seed: u32, sharpness: f32) -> Prior {
 pub fn model(config: &CodecConfig, seed: u32, dtype: Dtype) -> Model {
     let json = config.to_json().unwrap();
     Model::from_bytes(json.as_bytes(), &weights(config, seed, dtype), Path::new("random")).unwrap()
+}
+
+/// All codes of a sound, given at once.
+pub fn encode(model: &Model, batch: usize, sound: &[f32], levels: usize) -> Vec<u16> {
+    let mut encoder = StreamEncoder::with_batch(model, batch);
+    // Room for the tail as well: the lag of the analysis, less than this many steps.
+    let steps = sound.len() / model.chunk_samples() + 16;
+    let mut codes = vec![0; steps * model.codes_per_step(levels)];
+    let done = encoder.process_into(sound, levels, &mut codes).unwrap();
+    assert_eq!(done.consumed, sound.len());
+    let tail = encoder.finish(levels, &mut codes[done.produced..]).unwrap();
+    codes.truncate(done.produced + tail.produced);
+    codes
+}
+
+/// All samples of codes, given at once.
+pub fn decode(model: &Model, batch: usize, codes: &[u16], levels: usize) -> Vec<f32> {
+    let mut decoder = StreamDecoder::with_batch(model, batch);
+    let steps = codes.len() / model.codes_per_step(levels);
+    let length = steps * model.chunk_samples() + decoder.latency_samples();
+    let mut samples = vec![0.0; length];
+    let done = decoder.process_into(codes, levels, &mut samples).unwrap();
+    assert_eq!(done.consumed, codes.len());
+    let tail = decoder.finish(&mut samples[done.produced..]).unwrap();
+    assert_eq!(done.produced + tail.produced, length);
+    samples
 }
