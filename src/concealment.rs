@@ -1,7 +1,7 @@
 //! Sound in place of steps that were lost.
 
 use crate::engine::{EngineError, Model, Progress, StreamDecoder};
-use crate::prior::{Generator, GeneratorError, Prior, Sampling};
+use crate::prior::{Generator, Prior, Sampling};
 
 /// Seconds for which made-up sound keeps its loudness; the prior's guess gets worse with every step.
 const HOLD: f64 = 0.2;
@@ -9,8 +9,6 @@ const HOLD: f64 = 0.2;
 const FADE_OUT: f64 = 0.2;
 /// Seconds over which sound rises after silence.
 const FADE_IN: f64 = 0.02;
-/// How steps are guessed: rather likely than surprising.
-const GUESS: Sampling = Sampling { temperature: 0.8, top_p: 0.8, seed: 1 };
 
 /// A decoder for a channel whose steps may be lost. What is missing is made up: the prior goes on from what
 /// came before, or without one the last step is repeated; after 0.2 s it fades into silence. The decoder's
@@ -79,12 +77,9 @@ impl ConcealingDecoder {
         if !(1..=most).contains(&levels) {
             return Err(EngineError::Levels { given: levels, most });
         }
-        let generator = |prior| Generator::new(prior, levels, GUESS);
-        let guess = match prior.map(generator).transpose() {
-            Ok(Some(generator)) => Guess::Prior(Box::new(generator)),
-            // The sampling is ours and in range.
-            Ok(None) | Err(GeneratorError::Sampling(_)) => Guess::Repeat,
-            Err(GeneratorError::Levels(error)) => return Err(error),
+        let guess = match prior {
+            Some(prior) => Guess::Prior(Box::new(Generator::new(prior, levels, Sampling::LIKELY)?)),
+            None => Guess::Repeat,
         };
         let rate = f64::from(model.config().sample_rate);
         Ok(Self {

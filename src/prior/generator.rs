@@ -1,18 +1,7 @@
 //! Codes out of nothing, or out of what came before.
 
-use super::{Prior, PriorState, Sampler, Sampling, SamplingError};
+use super::{Prior, PriorState, Sampler, Sampling};
 use crate::engine::EngineError;
-
-/// A generator that cannot be made.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum GeneratorError {
-    /// The prior does not have these levels.
-    #[error(transparent)]
-    Levels(#[from] EngineError),
-    /// How codes are to be drawn makes no sense.
-    #[error(transparent)]
-    Sampling(#[from] SamplingError),
-}
 
 /// Continues a channel's tokens, step by step: the codes of a step, coarse to fine, each drawn given all
 /// before it.
@@ -45,10 +34,10 @@ impl Generator {
     /// A generator of the first `levels` levels, with nothing before.
     ///
     /// # Errors
-    /// The prior does not have as many levels, or `sampling` is out of range.
-    pub fn new(prior: &Prior, levels: usize, sampling: Sampling) -> Result<Self, GeneratorError> {
+    /// The prior does not have as many levels.
+    pub fn new(prior: &Prior, levels: usize, sampling: Sampling) -> Result<Self, EngineError> {
         let state = PriorState::new(prior, levels)?;
-        let sampler = Sampler::new(sampling, prior.config().codebook_size)?;
+        let sampler = Sampler::new(sampling, prior.config().codebook_size);
         Ok(Self { state, sampler, codes_per_step: prior.codes_per_step(levels) })
     }
 

@@ -44,7 +44,7 @@ mod weights;
 pub use crate::model_files::{PRIOR_CONFIG_FILE, PRIOR_WEIGHTS_FILE};
 pub use config::PriorConfig;
 pub use entropy::PriorCoder;
-pub use generator::{Generator, GeneratorError};
+pub use generator::Generator;
 pub use sampler::{Sampler, Sampling, SamplingError};
 pub use state::PriorState;
 pub use weights::Prior;

@@ -2,17 +2,12 @@
 
 use crate::math;
 
-/// How codes are drawn.
+/// How codes are drawn; every value is in its range.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
-    /// What scores are divided by: below 1 likely codes become likelier, at 0 only the likeliest is drawn.
-    /// 0 to 10.
-    pub temperature: f32,
-    /// Only the likeliest codes that together have this probability are drawn (nucleus sampling, Holtzman
-    /// et al. 2019). Above 0, 1 for all codes.
-    pub top_p: f32,
-    /// The same seed draws the same codes, on any machine.
-    pub seed: u64,
+    temperature: f32,
+    top_p: f32,
+    seed: u64,
 }
 
 impl Default for Sampling {
@@ -23,7 +18,44 @@ impl Default for Sampling {
     }
 }
 
-/// A [`Sampling`] that cannot be used.
+impl Sampling {
+    /// What is rather likely than surprising: to go on for a moment unnoticed.
+    pub const LIKELY: Self = Self { temperature: 0.8, top_p: 0.8, seed: 1 };
+
+    /// Scores are divided by `temperature`, 0 to 10: below 1 likely codes become likelier, at 0 only the
+    /// likeliest is drawn. Only the likeliest codes that together have the probability `top_p` are drawn
+    /// (nucleus sampling, Holtzman et al. 2019); it is above 0, and 1 for all codes. The same `seed` draws the
+    /// same codes, on any machine.
+    ///
+    /// # Errors
+    /// Temperature or top-p is out of range.
+    pub fn new(temperature: f32, top_p: f32, seed: u64) -> Result<Self, SamplingError> {
+        if !(0.0..=10.0).contains(&temperature) {
+            return Err(SamplingError::Temperature(temperature));
+        }
+        if !(top_p > 0.0 && top_p <= 1.0) {
+            return Err(SamplingError::TopP(top_p));
+        }
+        Ok(Self { temperature, top_p, seed })
+    }
+
+    /// What scores are divided by.
+    pub fn temperature(&self) -> f32 {
+        self.temperature
+    }
+
+    /// The probability of the codes that are drawn from.
+    pub fn top_p(&self) -> f32 {
+        self.top_p
+    }
+
+    /// What chance begins with.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+}
+
+/// Values that are none of a [`Sampling`].
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 pub enum SamplingError {
     /// Not a number from 0 to 10.
@@ -47,22 +79,13 @@ pub struct Sampler {
 
 impl Sampler {
     /// A sampler for codebooks of up to `codes` codes.
-    ///
-    /// # Errors
-    /// A value of `sampling` is out of range.
-    pub fn new(sampling: Sampling, codes: usize) -> Result<Self, SamplingError> {
-        if !(0.0..=10.0).contains(&sampling.temperature) {
-            return Err(SamplingError::Temperature(sampling.temperature));
-        }
-        if !(sampling.top_p > 0.0 && sampling.top_p <= 1.0) {
-            return Err(SamplingError::TopP(sampling.top_p));
-        }
-        Ok(Self {
+    pub fn new(sampling: Sampling, codes: usize) -> Self {
+        Self {
             sampling,
             state: sampling.seed,
             order: Vec::with_capacity(codes),
             weights: Vec::with_capacity(codes),
-        })
+        }
     }
 
     /// A code drawn by `scores`, logarithms of probabilities but for a constant; 0 without any.
@@ -113,7 +136,7 @@ mod tests {
     use super::*;
 
     fn counts(sampling: Sampling, scores: &[f32]) -> Vec<usize> {
-        let mut sampler = Sampler::new(sampling, scores.len()).unwrap();
+        let mut sampler = Sampler::new(sampling, scores.len());
         let mut counts = vec![0; scores.len()];
         (0..20_000).for_each(|_| counts[usize::from(sampler.draw(scores))] += 1);
         counts
@@ -142,7 +165,7 @@ mod tests {
     fn a_seed_draws_the_same_again() {
         let scores: Vec<f32> = (0..300).map(|i| (i as f32 * 0.7).sin()).collect();
         let draw = |seed| {
-            let mut sampler = Sampler::new(Sampling { seed, ..Sampling::default() }, 300).unwrap();
+            let mut sampler = Sampler::new(Sampling { seed, ..Sampling::default() }, 300);
             (0..50).map(|_| sampler.draw(&scores)).collect::<Vec<_>>()
         };
         assert_eq!(draw(1), draw(1));
@@ -151,16 +174,19 @@ mod tests {
 
     #[test]
     fn odd_scores_and_absurd_values() {
-        let mut sampler = Sampler::new(Sampling::default(), 3).unwrap();
+        let mut sampler = Sampler::new(Sampling::default(), 3);
         assert_eq!(sampler.draw(&[]), 0);
         assert_eq!(sampler.draw(&[f32::NEG_INFINITY, 0.0, f32::NEG_INFINITY]), 1);
         assert!(sampler.draw(&[f32::NAN, f32::NAN, 0.0]) < 3);
         for temperature in [-1.0, 11.0, f32::NAN] {
-            let sampling = Sampling { temperature, ..Sampling::default() };
-            assert!(Sampler::new(sampling, 3).is_err());
+            assert!(Sampling::new(temperature, 1.0, 0).is_err());
         }
         for top_p in [0.0, -0.5, 1.5, f32::NAN] {
-            assert!(Sampler::new(Sampling { top_p, ..Sampling::default() }, 3).is_err());
+            assert!(Sampling::new(1.0, top_p, 0).is_err());
+        }
+        for ours in [Sampling::default(), Sampling::LIKELY] {
+            let Sampling { temperature, top_p, seed } = ours;
+            assert_eq!(Sampling::new(temperature, top_p, seed), Ok(ours));
         }
     }
 }

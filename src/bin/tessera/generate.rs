@@ -36,10 +36,10 @@ pub struct Args {
     #[arg(long, value_name = "IN.wav")]
     prompt: Option<PathBuf>,
     /// Below 1 likely codes become likelier, above 1 unlikely ones; 0 draws the likeliest only.
-    #[arg(long, value_name = "T", default_value_t = Sampling::default().temperature)]
+    #[arg(long, value_name = "T", default_value_t = Sampling::default().temperature())]
     temperature: f32,
     /// Draw only from the likeliest codes that together have this probability.
-    #[arg(long, value_name = "P", default_value_t = Sampling::default().top_p)]
+    #[arg(long, value_name = "P", default_value_t = Sampling::default().top_p())]
     top_p: f32,
     /// Use only the first levels; all by default.
     #[arg(long, value_name = "N")]
@@ -79,7 +79,7 @@ pub fn run(args: Args) -> Result<Outcome> {
         Some(asked) => levels::within(asked, model.config())?,
         None => prior.levels(),
     };
-    let sampling = Sampling { temperature: args.temperature, top_p: args.top_p, seed: args.seed };
+    let sampling = Sampling::new(args.temperature, args.top_p, args.seed)?;
     let mut stream = Stream::new(&model, &prior, levels, sampling)?;
     let rate = model.config().sample_rate;
     let prompt = match &args.prompt {
