@@ -1,10 +1,9 @@
 //! Compression of complex spectra, so that quiet bands weigh among loud ones.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor};
+use candle_core::{D, Result, Tensor};
 use multiversion::multiversion;
-use rayon::prelude::*;
 
-use super::values;
+use super::kernel::Kernel;
 use crate::math;
 
 /// Power below which the compression becomes linear: 70 dB under noise of full scale.
@@ -30,7 +29,7 @@ impl Compress {
             candle_core::bail!("compression: {:?} are no complex spectra", x.dims());
         }
         if x.device().is_cpu() {
-            x.contiguous()?.apply_op1(Forward(self))
+            Frames { bins: x.dim(D::Minus2)?, compress: self }.apply(x)
         } else {
             self.reference(x)
         }
@@ -89,53 +88,32 @@ fn backward(x: &[f32], dx: &mut [f32], power: f32, complex_bins: usize) {
     }
 }
 
-struct Forward(Compress);
+/// The compression of frames of `bins` bins.
+#[derive(Clone)]
+struct Frames {
+    bins: usize,
+    compress: Compress,
+}
 
-impl CustomOp1 for Forward {
-    fn name(&self) -> &'static str {
-        "compress"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let bins = layout.shape().dim(D::Minus2)?;
-        let x = values(x, layout)?;
-        let mut y = vec![0.0; x.len()];
-        let frame = (2 * bins).max(1);
-        let kept = self.0.complex_bins.min(bins);
-        y.par_chunks_mut(frame)
-            .zip(x.par_chunks(frame))
-            .for_each(|(y, x)| forward(x, y, self.0.power, kept));
-        Ok((CpuStorage::F32(y), layout.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(x.apply_op2_no_bwd(&grad.contiguous()?, &Backward(self.0))?))
+impl Frames {
+    fn kept(&self) -> usize {
+        self.compress.complex_bins.min(self.bins)
     }
 }
 
-struct Backward(Compress);
+impl Kernel for Frames {
+    const NAMES: [&'static str; 2] = ["compress", "compress-backward"];
 
-impl CustomOp2 for Backward {
-    fn name(&self) -> &'static str {
-        "compress-backward"
+    fn block(&self) -> usize {
+        2 * self.bins
     }
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        grad: &CpuStorage,
-        grad_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let bins = x_layout.shape().dim(D::Minus2)?;
-        let x = values(x, x_layout)?;
-        let mut dx = values(grad, grad_layout)?.to_vec();
-        let frame = (2 * bins).max(1);
-        let kept = self.0.complex_bins.min(bins);
-        dx.par_chunks_mut(frame)
-            .zip(x.par_chunks(frame))
-            .for_each(|(dx, x)| backward(x, dx, self.0.power, kept));
-        Ok((CpuStorage::F32(dx), x_layout.shape().clone()))
+    fn forward(&self, x: &[f32], y: &mut [f32]) {
+        forward(x, y, self.compress.power, self.kept());
+    }
+
+    fn backward(&self, x: &[f32], dx: &mut [f32]) {
+        backward(x, dx, self.compress.power, self.kept());
     }
 }
 

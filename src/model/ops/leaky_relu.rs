@@ -1,10 +1,9 @@
 //! The leaky rectifier (Maas et al. 2013), the discriminators' activation.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
+use candle_core::{Result, Tensor};
 use multiversion::multiversion;
-use rayon::prelude::*;
 
-use super::values;
+use super::kernel::Kernel;
 
 /// Slope below zero.
 const SLOPE: f32 = 0.1;
@@ -16,7 +15,7 @@ const BLOCK: usize = 1 << 14;
 /// # Errors
 /// None of its own.
 pub fn leaky_relu(x: &Tensor) -> Result<Tensor> {
-    if x.device().is_cpu() { x.contiguous()?.apply_op1(Forward) } else { reference(x) }
+    if x.device().is_cpu() { LeakyRelu.apply(x) } else { reference(x) }
 }
 
 fn reference(x: &Tensor) -> Result<Tensor> {
@@ -38,43 +37,22 @@ fn backward(x: &[f32], dx: &mut [f32]) {
     }
 }
 
-struct Forward;
+#[derive(Clone)]
+struct LeakyRelu;
 
-impl CustomOp1 for Forward {
-    fn name(&self) -> &'static str {
-        "leaky-relu"
+impl Kernel for LeakyRelu {
+    const NAMES: [&'static str; 2] = ["leaky-relu", "leaky-relu-backward"];
+
+    fn block(&self) -> usize {
+        BLOCK
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = values(x, layout)?;
-        let mut y = vec![0.0; x.len()];
-        y.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).for_each(|(y, x)| forward(x, y));
-        Ok((CpuStorage::F32(y), layout.shape().clone()))
+    fn forward(&self, x: &[f32], y: &mut [f32]) {
+        forward(x, y);
     }
 
-    fn bwd(&self, x: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(x.apply_op2_no_bwd(&grad.contiguous()?, &Backward)?))
-    }
-}
-
-struct Backward;
-
-impl CustomOp2 for Backward {
-    fn name(&self) -> &'static str {
-        "leaky-relu-backward"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        grad: &CpuStorage,
-        grad_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let x = values(x, x_layout)?;
-        let mut dx = values(grad, grad_layout)?.to_vec();
-        dx.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).for_each(|(dx, x)| backward(x, dx));
-        Ok((CpuStorage::F32(dx), x_layout.shape().clone()))
+    fn backward(&self, x: &[f32], dx: &mut [f32]) {
+        backward(x, dx);
     }
 }
 

@@ -10,6 +10,7 @@ mod cross_entropy;
 mod depthwise;
 mod gelu;
 mod inverse_stft;
+mod kernel;
 mod leaky_relu;
 mod linear;
 mod norm;

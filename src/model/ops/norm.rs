@@ -1,10 +1,9 @@
 //! Layer normalisation without scale and offset: the linear layer behind it has both.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor};
+use candle_core::{D, Result, Tensor};
 use multiversion::multiversion;
-use rayon::prelude::*;
 
-use super::values;
+use super::kernel::Kernel;
 use crate::math::{NORM_EPSILON as EPSILON, moments, sum};
 
 /// Rows given to a thread at a time.
@@ -15,7 +14,7 @@ const ROWS: usize = 64;
 /// # Errors
 /// A tensor without dimensions.
 pub fn normalize(x: &Tensor) -> Result<Tensor> {
-    if x.device().is_cpu() { x.contiguous()?.apply_op1(Forward) } else { reference(x) }
+    if x.device().is_cpu() { Normalize { row: x.dim(D::Minus1)? }.apply(x) } else { reference(x) }
 }
 
 fn reference(x: &Tensor) -> Result<Tensor> {
@@ -48,47 +47,25 @@ fn backward(x: &[f32], dx: &mut [f32], c: usize) {
     }
 }
 
-struct Forward;
-
-impl CustomOp1 for Forward {
-    fn name(&self) -> &'static str {
-        "normalize"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let c = layout.shape().dim(D::Minus1)?;
-        let x = values(x, layout)?;
-        let mut y = vec![0.0; x.len()];
-        y.par_chunks_mut(ROWS * c).zip(x.par_chunks(ROWS * c)).for_each(|(y, x)| forward(x, y, c));
-        Ok((CpuStorage::F32(y), layout.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(x.apply_op2_no_bwd(&grad.contiguous()?, &Backward)?))
-    }
+/// The operation on rows of `row` values.
+#[derive(Clone)]
+struct Normalize {
+    row: usize,
 }
 
-struct Backward;
+impl Kernel for Normalize {
+    const NAMES: [&'static str; 2] = ["normalize", "normalize-backward"];
 
-impl CustomOp2 for Backward {
-    fn name(&self) -> &'static str {
-        "normalize-backward"
+    fn block(&self) -> usize {
+        ROWS * self.row
     }
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        grad: &CpuStorage,
-        grad_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let c = x_layout.shape().dim(D::Minus1)?;
-        let x = values(x, x_layout)?;
-        let mut dx = values(grad, grad_layout)?.to_vec();
-        dx.par_chunks_mut(ROWS * c)
-            .zip(x.par_chunks(ROWS * c))
-            .for_each(|(dx, x)| backward(x, dx, c));
-        Ok((CpuStorage::F32(dx), x_layout.shape().clone()))
+    fn forward(&self, x: &[f32], y: &mut [f32]) {
+        forward(x, y, self.row);
+    }
+
+    fn backward(&self, x: &[f32], dx: &mut [f32]) {
+        backward(x, dx, self.row);
     }
 }
 
