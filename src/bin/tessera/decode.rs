@@ -73,7 +73,8 @@ pub fn run(args: Args) -> Result<Outcome> {
         reader.limit_levels(levels).with_context(|| format!("cannot decode {name}"))?;
     }
     let model = args.model.load()?;
-    let prior = args.model.prior_for(&reader)?;
+    let prior = args.model.prior();
+    let prior = prior.to_decode(reader.header())?;
     let (rate, channels) = (reader.header().source_rate, reader.header().channels);
     // Before there is a temporary file, which only an orderly end removes.
     let interrupt = Interrupt::listen()?;
@@ -95,7 +96,7 @@ pub fn run(args: Args) -> Result<Outcome> {
             format!("{} decoded, {:.1}x", report::duration(seconds), speed(seconds))
         });
     };
-    let done = files::decode_with(&model, prior.as_ref(), &mut reader, &mut write, &mut watch)
+    let done = files::decode_with(&model, prior, &mut reader, &mut write, &mut watch)
         .with_context(|| format!("cannot decode {name}"))?;
     sink.finish()?;
     drop(progress);

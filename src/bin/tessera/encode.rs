@@ -7,8 +7,9 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 use tessera_codec::bitstream::{ContainerReader, OutputFile};
 use tessera_codec::files::{self, EncodeReport};
-use tessera_codec::prior::{PRIOR_CONFIG_FILE, PRIOR_WEIGHTS_FILE, Prior};
+use tessera_codec::prior::Prior;
 
+use super::entropy::EntropyArgs;
 use super::interrupt::{Interrupt, Interruptible};
 use super::model::ModelArgs;
 use super::pipe::{self, Raw};
@@ -33,9 +34,8 @@ pub struct Args {
     /// Store as many levels as fit this rate, all channels together.
     #[arg(long, value_name = "X", value_parser = positive)]
     kbps: Option<f64>,
-    /// How codes become bytes: `prior` in fewer, `none` in plain bits; by default as the model has a prior.
-    #[arg(long, value_enum)]
-    entropy: Option<Entropy>,
+    #[command(flatten)]
+    entropy: EntropyArgs,
     /// Read back what was written and compare it with the tokens made, before the file gets its name.
     #[arg(long)]
     verify: bool,
@@ -45,32 +45,6 @@ pub struct Args {
     /// Print what was done as JSON.
     #[arg(long)]
     json: bool,
-}
-
-/// How codes become bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Entropy {
-    /// By the model's prior, where that is shorter.
-    Prior,
-    /// Plainly.
-    None,
-}
-
-impl Entropy {
-    /// The prior to code with.
-    fn prior(asked: Option<Self>, model: &ModelArgs) -> Result<Option<Prior>> {
-        if asked == Some(Self::None) {
-            return Ok(None);
-        }
-        let prior = model.prior()?;
-        if prior.is_none() && asked == Some(Self::Prior) {
-            bail!(
-                "--entropy prior, but the model has no prior ({PRIOR_CONFIG_FILE} and {PRIOR_WEIGHTS_FILE} \
-                 beside its weights); name a model that has one with --model, or leave --entropy out"
-            );
-        }
-        Ok(prior)
-    }
 }
 
 pub fn positive(text: &str) -> Result<f64, String> {
@@ -92,7 +66,8 @@ pub fn run(args: Args) -> Result<Outcome> {
     let output = pipe::Output::create(&args.output, args.force)?;
     let piped = pipe::is_stdio(&args.output);
     let model = args.model.load()?;
-    let prior = Entropy::prior(args.entropy, &args.model)?;
+    let prior = args.model.prior();
+    let prior = args.entropy.choose(&prior)?;
     let levels = match (args.levels, args.kbps) {
         (Some(asked), _) => levels::within(asked, model.config())?,
         (None, Some(kbps)) => levels::for_rate(kbps, info.channels, model.config())?,
@@ -110,10 +85,10 @@ pub fn run(args: Args) -> Result<Outcome> {
         });
     };
     let (mut output, done) =
-        files::encode_with(&model, prior.as_ref(), &mut source, levels, output, &mut watch)
+        files::encode_with(&model, prior, &mut source, levels, output, &mut watch)
             .with_context(|| format!("cannot encode {name}"))?;
     if let (true, pipe::Output::File(file)) = (args.verify, &mut output) {
-        read_back(file, prior.as_ref(), &done)
+        read_back(file, prior, &done)
             .with_context(|| format!("cannot verify {}; it was not kept", args.output.display()))?;
     }
     output.commit()?;

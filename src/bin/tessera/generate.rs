@@ -74,13 +74,18 @@ pub fn run(args: Args) -> Result<Outcome> {
         "--seconds is {}, but must be above 0 and at most {MAX_SECONDS}",
         args.seconds
     );
-    let (model, prior) = args.model.load_with_prior()?;
+    let (model, prior) = (args.model.load()?, args.model.prior());
+    let prior = prior.get()?.context(
+        "this model has no prior: `tessera prior train` fits one, and `tessera prior export` puts it \
+         into the model's folder",
+    )?;
+    prior.check_codec(model.id())?;
     let levels = match args.levels {
         Some(asked) => levels::within(asked, model.config())?,
         None => prior.levels(),
     };
     let sampling = Sampling::new(args.temperature, args.top_p, args.seed)?;
-    let mut stream = Stream::new(&model, &prior, levels, sampling)?;
+    let mut stream = Stream::new(&model, prior, levels, sampling)?;
     let rate = model.config().sample_rate;
     let prompt = match &args.prompt {
         Some(path) => prompt(path, &model, levels)

@@ -6,6 +6,7 @@ mod device;
 #[cfg(feature = "live")]
 mod devices;
 mod encode;
+mod entropy;
 mod eval;
 #[cfg(feature = "train")]
 mod export;

@@ -2,9 +2,10 @@
 
 use std::io::{Read, Seek};
 use std::path::PathBuf;
+use std::sync::{Once, OnceLock};
 
-use anyhow::{Context, Result};
-use tessera_codec::bitstream::ContainerReader;
+use anyhow::{Context, Result, anyhow};
+use tessera_codec::bitstream::{ContainerReader, Header};
 #[cfg(feature = "train")]
 use tessera_codec::codec::Codec;
 use tessera_codec::engine::Model;
@@ -39,35 +40,49 @@ impl ModelArgs {
         })
     }
 
-    /// Loads the model and its prior, which it has to have.
-    pub fn load_with_prior(&self) -> Result<(Model, Prior)> {
-        let model = self.load()?;
-        let prior = self.prior()?.context(
-            "this model has no prior: `tessera prior train` fits one, and `tessera prior export` puts it \
-             into the model's folder",
-        )?;
-        prior.check_codec(model.id())?;
-        Ok((model, prior))
+    /// The model's prior, not loaded yet.
+    pub fn prior(&self) -> ModelPrior {
+        let (loaded, warned) = (OnceLock::new(), Once::new());
+        ModelPrior { folder: self.model.clone(), loaded, warned }
     }
+}
 
-    /// Loads the model's prior, if it has one.
-    pub fn prior(&self) -> Result<Option<Prior>> {
-        let prior = match &self.model {
-            Some(folder) => Prior::load_if_any(folder),
-            None => Prior::shipped(),
+/// A model's prior, loaded when it is first needed: many a file needs none.
+pub struct ModelPrior {
+    /// The model's folder; `None` for the shipped one.
+    folder: Option<PathBuf>,
+    /// The prior, if the model has one, or why it cannot be loaded.
+    loaded: OnceLock<Result<Option<Prior>, String>>,
+    warned: Once,
+}
+
+impl ModelPrior {
+    /// The prior, if the model has one.
+    pub fn get(&self) -> Result<Option<&Prior>> {
+        let load = || {
+            let prior = match &self.folder {
+                Some(folder) => Prior::load_if_any(folder),
+                None => Prior::shipped(),
+            };
+            prior.context("the model's prior cannot be loaded").map_err(|e| format!("{e:#}"))
         };
-        prior.context("the model's prior cannot be loaded")
+        match self.loaded.get_or_init(load) {
+            Ok(prior) => Ok(prior.as_ref()),
+            Err(error) => Err(anyhow!("{error}")),
+        }
     }
 
     /// The prior to decode a file with. One that cannot be loaded stops only files that need it: others lose
     /// no more than a better guess at what is damaged.
-    pub fn prior_for<R: Read + Seek>(&self, reader: &ContainerReader<R>) -> Result<Option<Prior>> {
-        let prior = self.prior();
-        if reader.header().prior_id.is_some() {
+    pub fn to_decode(&self, header: &Header) -> Result<Option<&Prior>> {
+        let prior = self.get();
+        if header.prior_id.is_some() {
             return prior;
         }
         Ok(prior.unwrap_or_else(|error| {
-            report::warn(&format!("{error:#}; where the file is damaged, sound is repeated"));
+            self.warned.call_once(|| {
+                report::warn(&format!("{error:#}; where the file is damaged, sound is repeated"));
+            });
             None
         }))
     }
@@ -75,7 +90,7 @@ impl ModelArgs {
     /// Gives `reader` the prior that its file was made with.
     pub fn attach<R: Read + Seek>(&self, reader: &mut ContainerReader<R>) -> Result<()> {
         if reader.header().prior_id.is_some() {
-            files::attach(reader, self.prior()?.as_ref())?;
+            files::attach(reader, self.get()?)?;
         }
         Ok(())
     }

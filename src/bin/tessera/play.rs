@@ -56,12 +56,13 @@ pub fn run(args: Args) -> Result<Outcome> {
             reader.limit_levels(levels).with_context(|| format!("cannot play {name}"))?;
         }
         let model = args.model.load()?;
-        let prior = args.model.prior_for(&reader)?;
+        let prior = args.model.prior();
+        let prior = prior.to_decode(reader.header())?;
         let (rate, channels) = (reader.header().source_rate, reader.header().channels);
         let mut player = Player::open(device, rate, channels, reader.samples(), interrupt)?;
         let decoded = files::decode_with(
             &model,
-            prior.as_ref(),
+            prior,
             &mut reader,
             &mut |block| player.push(block),
             &mut |_| {},

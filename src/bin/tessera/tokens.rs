@@ -16,7 +16,7 @@ use tessera_codec::files;
 use tessera_codec::token_files::{Format, TokenFile};
 
 use super::interrupt::{Interrupt, Interruptible};
-use super::model::ModelArgs;
+use super::model::{ModelArgs, ModelPrior};
 use super::progress::Progress;
 use super::{Outcome, decode, encode, levels, report, sound};
 
@@ -161,6 +161,7 @@ struct Work<'a> {
     folder: bool,
     /// None where no audio has to be encoded.
     model: Option<Model>,
+    prior: ModelPrior,
     interrupt: Interrupt,
 }
 
@@ -173,7 +174,8 @@ fn to_tokens(args: &Args) -> Result<Outcome> {
     if let (Some(asked), Some(model)) = (args.levels, &model) {
         levels::within(asked, model.config())?;
     }
-    let work = Work { args, format, folder, model, interrupt: Interrupt::listen()? };
+    let (prior, interrupt) = (args.model.prior(), Interrupt::listen()?);
+    let work = Work { args, format, folder, model, prior, interrupt };
     let started = Instant::now();
     let results = work.all(&jobs);
     if work.interrupt.asked() {
@@ -330,7 +332,7 @@ impl Work<'_> {
     fn tokens(&self, input: &Path) -> Result<TokenFile> {
         if is_tsr(input) {
             let mut reader = ContainerReader::open_path(input)?;
-            self.args.model.attach(&mut reader)?;
+            self.prior.attach(&mut reader)?;
             let levels = self.args.levels.unwrap_or(reader.header().layout.levels());
             return Ok(TokenFile::from_tsr(&mut reader, levels)?);
         }

@@ -31,7 +31,7 @@ pub fn run(args: Args) -> Result<Outcome> {
     let mut reader = ContainerReader::open_path(&args.input).with_context(fail)?;
     let model = args.model.load()?;
     files::check(&model, reader.header()).with_context(fail)?;
-    args.model.attach(&mut reader).with_context(fail)?;
+    args.model.prior().attach(&mut reader).with_context(fail)?;
     let found = reader.summary().with_context(fail)?;
     for damage in &found.damages {
         report::warn(&format!("{name}: {damage}"));
