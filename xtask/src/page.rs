@@ -126,7 +126,7 @@ pub fn page(arguments: &[&str]) -> Result<()> {
         for result in results {
             let levels = result["levels"].as_u64().context("a result without levels")?;
             let clip = &result["clips"][name];
-            let figure = |key: &str| clip[key].as_f64().unwrap_or(f64::NAN);
+            let figure = |key: &str| clip["figures"][key].as_f64().unwrap_or(f64::NAN);
             let sound = format!(
                 "tessera/levels-{levels}/{}",
                 Path::new(name).with_extension("wav").display()
