@@ -12,6 +12,7 @@ use crate::audio::{AudioError, AudioSource, AudioWarning, StreamResampler};
 use crate::bitstream::{ContainerReader, Damage, Header, Item, ReadError, WriteError};
 use crate::engine::{EngineError, Model, ModelError};
 use crate::prior::Prior;
+use crate::tokens::Tokens;
 
 /// Source samples read at a time.
 const BLOCK: usize = 1 << 14;
@@ -208,6 +209,26 @@ pub fn encode_with<W: Write>(
         token_digest: written.token_digest,
     };
     Ok((counter.inner, report))
+}
+
+/// Writes a file of tokens that are there already, one `Tokens` for each channel of `header`, with the prior,
+/// if one is given, wherever that makes the file smaller. With the tokens and the [header](header_of) of a
+/// source of `samples` samples per channel, the bytes are those that [`encode_with`] writes.
+///
+/// # Errors
+/// The tokens are not such as the header describes, the prior is that of another model, or the output cannot
+/// be written.
+pub fn write_tokens<W: Write>(
+    header: Header,
+    prior: Option<&Prior>,
+    tokens: &[Tokens],
+    samples: u64,
+    output: W,
+) -> Result<W, FilesError> {
+    if let Some(prior) = prior {
+        prior.check_codec(header.model_id)?;
+    }
+    Ok(TokenWriter::new(output, header, prior)?.push(tokens)?.finish(samples)?.output)
 }
 
 /// The header of a file of `model`'s tokens with the first `levels` levels, made from `channels` channels

@@ -11,7 +11,7 @@ use crate::common::{Folder, Ran, tessera, tones, write};
 use crate::support;
 
 /// Writes a model into a folder, and a prior of random weights beside it where a seed says which.
-fn model(folder: &Path, prior: Option<u32>) {
+pub fn model(folder: &Path, prior: Option<u32>) {
     let config = CodecConfig {
         dim: 8,
         encoder_blocks: 1,
@@ -30,7 +30,8 @@ fn model(folder: &Path, prior: Option<u32>) {
     }
 }
 
-fn json(ran: &Ran) -> Value {
+/// What a run that went well says.
+pub fn json(ran: &Ran) -> Value {
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     serde_json::from_slice(&ran.stdout).unwrap()
 }
@@ -132,4 +133,48 @@ fn damage_costs_its_chunk_and_repair_needs_no_prior() {
     tessera(&["repair", &tsr, &mended]).expect(3, &["chunk 0"]);
     let ran = tessera(&["verify", &mended, "--model", &one]);
     ran.expect(3, &["lost before the file was repaired"]);
+}
+
+/// What eval measures is the file that encode writes.
+#[test]
+fn files_are_measured_as_they_are_written() {
+    let folder = Folder::new();
+    let model = folder.text("model");
+    self::model(&folder.path("model"), Some(1));
+    std::fs::create_dir(folder.path("ref")).unwrap();
+    // So short that the prior does not pay, and long.
+    for (name, frames) in [("short.wav", 9_000), ("long.wav", 300_000)] {
+        let sound = tones(48_000, 1, frames);
+        write(&folder.path("ref").join(name), 48_000, &sound, WavFormat::Pcm16);
+    }
+    let (reference, tsr, out) = (folder.text("ref"), folder.text("a.tsr"), folder.text("out"));
+    for more in [&[][..], &["--entropy", "none"], &["--entropy", "prior"]] {
+        let eval = ["eval", &reference, "--model", &model, "--levels", "all", "--json", "--force"];
+        let found = json(&tessera(&[&eval[..], &["--out", &out], more].concat()));
+        assert_eq!(found["prior_id"].is_null(), more.contains(&"none"));
+        let mut by_prior = 0;
+        for result in found["results"].as_array().unwrap() {
+            let levels = result["levels"].to_string();
+            for name in ["short.wav", "long.wav"] {
+                let source = format!("{reference}/{name}");
+                let encode = ["encode", &source, &tsr, "--model", &model, "--force", "--json"];
+                let made = json(&tessera(&[&encode[..], &["--levels", &levels], more].concat()));
+                let clip = &result["clips"][name];
+                assert_eq!(clip["bytes"], made["bytes"], "{name} {levels} {more:?}");
+                assert_eq!(clip["figures"]["kbps"], made["kbps"], "{name} {levels} {more:?}");
+                let wav = folder.text("a.wav");
+                let decode = ["decode", &tsr, &wav, "--model", &model, "--force"];
+                tessera(&[&decode[..], &["--format", "f32"]].concat()).expect(0, &[]);
+                assert!(
+                    folder.read(&format!("out/levels-{levels}/{name}")) == folder.read("a.wav")
+                );
+                by_prior += usize::from(!made["prior_id"].is_null());
+            }
+        }
+        assert_eq!(by_prior > 0, !more.contains(&"none"), "{more:?}");
+    }
+    let none = folder.text("none");
+    self::model(&folder.path("none"), None);
+    let asked = ["eval", &reference, "--model", &none, "--entropy", "prior"];
+    tessera(&asked).expect(1, &["has no prior", "--model"]);
 }

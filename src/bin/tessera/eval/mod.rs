@@ -11,11 +11,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use tessera_codec::audio::{WavFormat, WavSink, open, resample_all};
-use tessera_codec::bitstream::{ContainerReader, ContainerWriter, Item, OutputFile, Overwrite};
+use tessera_codec::bitstream::{ContainerReader, OutputFile, Overwrite};
 use tessera_codec::engine::Model;
 use tessera_codec::files;
 use tessera_codec::metrics::{self, CodebookStats, Meter};
+use tessera_codec::prior::Prior;
+use tessera_codec::token_files::TokenFile;
+use tessera_codec::tokens;
 
+use crate::entropy::EntropyArgs;
 use crate::interrupt::{Interrupt, Interruptible};
 use crate::model::ModelArgs;
 use crate::progress::Progress;
@@ -36,6 +40,8 @@ pub struct Args {
     ref_dir: PathBuf,
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    entropy: EntropyArgs,
     /// Measure with so many levels, or with each number of them; the model's number by default.
     #[arg(long, value_name = "all|N")]
     levels: Option<Levels>,
@@ -161,7 +167,8 @@ impl Destination<'_> {
 
 pub fn run(args: Args) -> Result<Outcome> {
     let clips = sound::list(&args.ref_dir)?;
-    let model = args.model.load()?;
+    let (model, prior) = (args.model.load()?, args.model.prior());
+    let prior = args.entropy.choose(&prior)?;
     let most = model.config().levels();
     let counts: Vec<usize> = match args.levels {
         Some(Levels::All) => (1..=most).collect(),
@@ -200,9 +207,11 @@ pub fn run(args: Args) -> Result<Outcome> {
     for (done, (name, path)) in clips.iter().enumerate() {
         progress.update(done as u64, || format!("{done} of {}: {name}", clips.len()));
         let result = Tokens::of(&model, path, &counts, &interrupt).and_then(|tokens| {
-            let measure = Measure { model: &model, meter: &meter, name, tokens: &tokens };
+            let measure = Measure { model: &model, prior, meter: &meter, name, tokens: &tokens };
             let rows = measure.rows(&tables, destination.as_ref())?;
-            tokens.count(&mut stats)?;
+            for channel in tokens.file.channels() {
+                stats.add_tokens(channel)?;
+            }
             Ok(rows)
         });
         match result {
@@ -226,9 +235,9 @@ pub fn run(args: Args) -> Result<Outcome> {
         bail!("none of the {} files in {} could be measured", clips.len(), args.ref_dir.display());
     }
     if args.json {
-        report::print_json(&as_json(&model, &tables, &stats, &failed))?;
+        report::print_json(&as_json(&model, prior, &tables, &stats, &failed))?;
     } else {
-        report::print(&as_text(&model, &tables, &stats))?;
+        report::print(&as_text(&model, prior, &tables, &stats))?;
     }
     if let (Some(mut file), Some(path)) = (picture, &args.plot) {
         let drawn = rate::draw(&FIGURES, &curves(&tables)).encode();
@@ -245,8 +254,8 @@ pub fn run(args: Args) -> Result<Outcome> {
 /// A clip and its tokens.
 struct Tokens {
     clip: Clip,
-    /// The .tsr file with the most levels wanted.
-    file: Vec<u8>,
+    /// Those of the most levels wanted.
+    file: TokenFile,
 }
 
 impl Tokens {
@@ -257,32 +266,29 @@ impl Tokens {
         let mut source =
             Interruptible { source: open(path)?, interrupt: interrupt.clone(), path: label };
         let levels = counts.iter().copied().max().unwrap_or(1);
-        let (file, _) = files::encode(model, &mut source, levels, Vec::new(), &mut |_| {})?;
+        let (tsr, _) = files::encode(model, &mut source, levels, Vec::new(), &mut |_| {})?;
+        let file = TokenFile::from_tsr(&mut ContainerReader::open(Cursor::new(tsr))?, levels)?;
         Ok(Self { clip, file })
     }
 
-    /// Adds the codes, each channel as one stream, whatever the chunks.
-    fn count(&self, stats: &mut CodebookStats) -> Result<()> {
-        let mut reader = ContainerReader::open(Cursor::new(&self.file))?;
-        let mut streams = vec![
-            tessera_codec::tokens::Tokens::new(reader.header().layout.levels());
-            self.clip.channels.len()
-        ];
-        while let Some(item) = reader.next_item()? {
-            if let Item::Chunk(chunk) = item {
-                streams.iter_mut().zip(&chunk.channels).for_each(|(all, part)| all.extend(part));
-            }
-        }
-        for stream in &streams {
-            stats.add_tokens(stream)?;
-        }
-        Ok(())
+    /// The file as `encode` writes it with fewer levels: a prefix of the levels is what the encoder would
+    /// have made.
+    fn first_levels(&self, model: &Model, prior: Option<&Prior>, levels: usize) -> Result<Vec<u8>> {
+        let header = self.file.header();
+        let samples = header.samples.context("the length of a clip in memory is lost")?;
+        let first = |tokens: &tokens::Tokens| tokens::Tokens {
+            levels: tokens.levels.iter().take(levels).cloned().collect(),
+        };
+        let tokens: Vec<_> = self.file.channels().iter().map(first).collect();
+        let header = files::header_of(model, header.source_rate, header.channels, levels);
+        Ok(files::write_tokens(header, prior, &tokens, samples, Vec::new())?)
     }
 }
 
 /// A clip to be measured.
 struct Measure<'a> {
     model: &'a Model,
+    prior: Option<&'a Prior>,
     meter: &'a Meter,
     name: &'a str,
     tokens: &'a Tokens,
@@ -319,7 +325,7 @@ impl Measure<'_> {
 
     /// Size of the file with the first `levels`, and the sound it decodes to.
     fn decode(&self, levels: usize) -> Result<(usize, Clip)> {
-        let file = first_levels(&self.tokens.file, levels)?;
+        let file = self.tokens.first_levels(self.model, self.prior, levels)?;
         let mut channels = vec![Vec::new(); self.tokens.clip.channels.len()];
         let mut sink = |block: &[Vec<f32>]| {
             channels.iter_mut().zip(block).for_each(|(all, part): (&mut Vec<f32>, _)| {
@@ -328,29 +334,13 @@ impl Measure<'_> {
             Ok(())
         };
         let mut reader = ContainerReader::open(Cursor::new(&file))?;
-        files::decode(self.model, &mut reader, &mut sink, &mut |_| {})?;
+        files::decode_with(self.model, self.prior, &mut reader, &mut sink, &mut |_| {})?;
         Ok((file.len(), Clip { channels, rate: self.tokens.clip.rate }))
     }
 }
 
 fn at_meter_rate(clip: &Clip) -> Result<Vec<f32>> {
     Ok(resample_all(&clip.mono(), clip.rate, metrics::SAMPLE_RATE)?)
-}
-
-/// The file as it were if it had been encoded with fewer levels: a prefix of the levels is what the
-/// encoder would have made.
-fn first_levels(file: &[u8], levels: usize) -> Result<Vec<u8>> {
-    let mut reader = ContainerReader::open(Cursor::new(file))?;
-    reader.limit_levels(levels)?;
-    let header = reader.header().prefix(levels)?;
-    let samples = reader.samples().context("the length of a file in memory is lost")?;
-    let mut writer = ContainerWriter::new(Vec::new(), header)?;
-    while let Some(item) = reader.next_item()? {
-        if let Item::Chunk(chunk) = item {
-            writer.push_steps(&chunk.channels)?;
-        }
-    }
-    Ok(writer.finish(samples)?)
 }
 
 /// The means of a kind.
@@ -395,10 +385,18 @@ fn curves(tables: &[Table]) -> Vec<rate::Curve<'static>> {
     curves.into_iter().filter(|curve| !curve.points.is_empty()).collect()
 }
 
-fn as_text(model: &Model, tables: &[Table], stats: &CodebookStats) -> String {
+fn as_text(
+    model: &Model,
+    prior: Option<&Prior>,
+    tables: &[Table],
+    stats: &CodebookStats,
+) -> String {
     let config = model.config();
     // Writing to a String does not fail.
     let mut text = format!("model {} ({})\n", config.name, model.id_hex());
+    if let Some(prior) = prior {
+        let _ = writeln!(text, "coded with its prior ({})", prior.id_hex());
+    }
     for Table { coder, rows } in tables {
         let _ = match coder {
             Coder::Tessera { levels } => {
@@ -431,7 +429,13 @@ fn as_text(model: &Model, tables: &[Table], stats: &CodebookStats) -> String {
     text
 }
 
-fn as_json(model: &Model, tables: &[Table], stats: &CodebookStats, failed: &[String]) -> Value {
+fn as_json(
+    model: &Model,
+    prior: Option<&Prior>,
+    tables: &[Table],
+    stats: &CodebookStats,
+    failed: &[String],
+) -> Value {
     let named = |figures: &[f64; COLUMNS.len()]| -> BTreeMap<&str, f64> {
         COLUMNS.iter().copied().zip(figures.iter().copied()).collect()
     };
@@ -476,6 +480,7 @@ fn as_json(model: &Model, tables: &[Table], stats: &CodebookStats, failed: &[Str
     json!({
         "model": model.config().name,
         "model_id": model.id_hex(),
+        "prior_id": prior.map(Prior::id_hex),
         "results": tables.iter().map(table).collect::<Vec<_>>(),
         "codebooks": codebooks,
         "left_out": failed,
