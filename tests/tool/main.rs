@@ -6,6 +6,7 @@
 mod common;
 #[cfg(all(feature = "live", target_os = "linux"))]
 mod devices;
+mod folders;
 mod generating;
 mod pipes;
 mod prior;

@@ -1,28 +1,40 @@
 //! `tessera encode`: audio to tokens.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use serde_json::json;
+use serde_json::{Map, Value, json};
+use tessera_codec::audio::{self, AudioSource};
 use tessera_codec::bitstream::{ContainerReader, OutputFile};
+use tessera_codec::engine::Model;
 use tessera_codec::files::{self, EncodeReport};
 use tessera_codec::prior::Prior;
 
+use super::batch::{self, Batch, Done, Job};
 use super::entropy::EntropyArgs;
 use super::interrupt::{Interrupt, Interruptible};
 use super::model::ModelArgs;
 use super::pipe::{self, Raw};
 use super::progress::Progress;
-use super::{Outcome, levels, report};
+use super::{Outcome, levels, report, sound};
 
-/// Encode an audio file: any sample rate, any number of channels up to 32.
+/// Encode an audio file: any sample rate, any number of channels up to 32. With --out, encode a folder.
+///
+/// In a folder, IN/a.wav becomes OUT/a.wav.tsr, several files at a time. Files that are there already are
+/// kept, so that a run that was stopped can go on; audio that cannot be read is named and left out, and the
+/// exit code is 1 then.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The audio: WAV, FLAC, OGG, MP3 and others; `-` for a WAV from stdin.
+    /// The audio: WAV, FLAC, OGG, MP3 and others; `-` for a WAV from stdin. With --out a folder with audio
+    /// in any depth.
     input: PathBuf,
     /// The file of tokens to write (.tsr); `-` for stdout.
-    output: PathBuf,
+    #[arg(required_unless_present = "out", conflicts_with = "out")]
+    output: Option<PathBuf>,
+    /// Folder to write the tokens of a folder to.
+    #[arg(long, value_name = "DIR", conflicts_with = "raw")]
+    out: Option<PathBuf>,
     /// The audio has no header: 32-bit floats, little-endian, the channels' samples in turn.
     #[arg(long, value_name = "RATE,CHANNELS")]
     raw: Option<Raw>,
@@ -55,25 +67,127 @@ pub fn positive(text: &str) -> Result<f64, String> {
 }
 
 pub fn run(args: Args) -> Result<Outcome> {
+    match (&args.output, &args.out) {
+        (Some(output), None) => encode_file(&args, output),
+        (None, Some(out)) => encode_folder(&args, out),
+        _ => bail!("name one output: a file, or with --out a folder"),
+    }
+}
+
+/// What all files are encoded with.
+struct Encoder<'a> {
+    args: &'a Args,
+    model: &'a Model,
+    prior: Option<&'a Prior>,
+    interrupt: &'a Interrupt,
+}
+
+impl Encoder<'_> {
+    fn levels(&self, channels: u16) -> Result<usize> {
+        let config = self.model.config();
+        match (self.args.levels, self.args.kbps) {
+            (Some(asked), _) => levels::within(asked, config),
+            (None, Some(kbps)) => levels::for_rate(kbps, channels, config),
+            (None, None) => Ok(config.levels()),
+        }
+    }
+
+    /// Encodes a source with the name `name`; the output then has its own at `path`.
+    fn encode(
+        &self,
+        source: Box<dyn AudioSource>,
+        name: &str,
+        mut output: pipe::Output,
+        path: &Path,
+        watch: &mut dyn FnMut(u64),
+    ) -> Result<EncodeReport> {
+        let levels = self.levels(source.info().channels)?;
+        let interrupt = self.interrupt.clone();
+        let mut source = Interruptible { source, interrupt, path: name.into() };
+        let done;
+        (output, done) =
+            files::encode_with(self.model, self.prior, &mut source, levels, output, watch)
+                .with_context(|| format!("cannot encode {name}"))?;
+        if let (true, pipe::Output::File(file)) = (self.args.verify, &mut output) {
+            read_back(file, self.prior, &done)
+                .with_context(|| format!("cannot verify {}; it was not kept", path.display()))?;
+        }
+        output.commit()?;
+        Ok(done)
+    }
+
+    /// Encodes a file of a folder, unless that is done.
+    fn encode_job(&self, job: &Job) -> Result<Done> {
+        if !self.args.force && job.output.exists() {
+            return self.keep(job);
+        }
+        let source = audio::open(&job.input)?;
+        job.make_folder()?;
+        let output = pipe::Output::create(&job.output, self.args.force)?;
+        let name = job.input.display().to_string();
+        let done = self.encode(source, &name, output, &job.output, &mut |_| {})?;
+        Ok(Done {
+            seconds: done.seconds,
+            size: done.bytes,
+            warnings: done.warnings.iter().map(ToString::to_string).collect(),
+            details: self.details(&done),
+            ..Done::default()
+        })
+    }
+
+    /// An output that is there: complete, and as it would be written now.
+    fn keep(&self, job: &Job) -> Result<Done> {
+        let reader = ContainerReader::open_path(&job.output).with_context(|| job.is_there())?;
+        let header = reader.header();
+        // A short file may have been smaller without a prior.
+        let other_prior = header.prior_id.is_some_and(|id| self.prior.map(Prior::id) != Some(id));
+        if header.model_id != self.model.id()
+            || header.layout.levels() != self.levels(header.channels)?
+            || other_prior
+        {
+            bail!("of another model, number of levels or prior: {}", job.is_there());
+        }
+        let samples = reader.samples().with_context(|| format!("cut short: {}", job.is_there()))?;
+        Ok(Done {
+            kept: true,
+            seconds: samples as f64 / f64::from(header.source_rate),
+            size: std::fs::metadata(&job.output).with_context(|| job.is_there())?.len(),
+            ..Done::default()
+        })
+    }
+
+    /// What machines are told of an output, beside its name, length and size.
+    fn details(&self, done: &EncodeReport) -> Map<String, Value> {
+        let fields = [
+            ("prior_id", json!(done.prior_id)),
+            ("levels", json!(done.levels)),
+            ("sample_rate", json!(done.sample_rate)),
+            ("channels", json!(done.channels)),
+            ("samples", json!(done.samples)),
+            ("kbps", json!(done.kbps)),
+            ("verified", json!(self.args.verify)),
+        ];
+        fields.into_iter().map(|(name, value)| (name.into(), value)).collect()
+    }
+}
+
+fn encode_file(args: &Args, path: &Path) -> Result<Outcome> {
     let name = args.input.display().to_string();
+    if args.input.is_dir() {
+        bail!("{name} is a folder: name the folder for its tokens with --out");
+    }
     let source = pipe::open_audio(&args.input, args.raw)?;
     let info = source.info().clone();
-    if args.verify && pipe::is_stdio(&args.output) {
+    if args.verify && pipe::is_stdio(path) {
         bail!("--verify reads the file back, and a pipe cannot be: name a file");
     }
     // Before there is a temporary file, which only an orderly end removes.
     let interrupt = Interrupt::listen()?;
-    let output = pipe::Output::create(&args.output, args.force)?;
-    let piped = pipe::is_stdio(&args.output);
-    let model = args.model.load()?;
-    let prior = args.model.prior();
+    let output = pipe::Output::create(path, args.force)?;
+    let piped = pipe::is_stdio(path);
+    let (model, prior) = (args.model.load()?, args.model.prior());
     let prior = args.entropy.choose(&prior)?;
-    let levels = match (args.levels, args.kbps) {
-        (Some(asked), _) => levels::within(asked, model.config())?,
-        (None, Some(kbps)) => levels::for_rate(kbps, info.channels, model.config())?,
-        (None, None) => model.config().levels(),
-    };
-    let mut source = Interruptible { source, interrupt, path: name.clone() };
+    let encoder = Encoder { args, model: &model, prior, interrupt: &interrupt };
     let mut progress = Progress::of_audio(info.frames);
     let started = Instant::now();
     let rate = f64::from(info.sample_rate);
@@ -84,44 +198,31 @@ pub fn run(args: Args) -> Result<Outcome> {
             format!("{} encoded, {:.1}x", report::duration(seconds), speed(seconds))
         });
     };
-    let (mut output, done) =
-        files::encode_with(&model, prior, &mut source, levels, output, &mut watch)
-            .with_context(|| format!("cannot encode {name}"))?;
-    if let (true, pipe::Output::File(file)) = (args.verify, &mut output) {
-        read_back(file, prior, &done)
-            .with_context(|| format!("cannot verify {}; it was not kept", args.output.display()))?;
-    }
-    output.commit()?;
+    let done = encoder.encode(source, &name, output, path, &mut watch)?;
     drop(progress);
     for warning in &done.warnings {
         report::warn(&format!("{name}: {warning}"));
     }
     if args.json {
-        report::print_json_beside(
-            piped,
-            &json!({
-                "input": name,
-                "output": args.output.display().to_string(),
-                "model": model.config().name,
-                "model_id": model.id_hex(),
-                "prior_id": done.prior_id,
-                "levels": done.levels,
-                "sample_rate": done.sample_rate,
-                "channels": done.channels,
-                "samples": done.samples,
-                "seconds": done.seconds,
-                "bytes": done.bytes,
-                "kbps": done.kbps,
-                "verified": args.verify,
-                "warnings": done.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            }),
-        )?;
+        let mut value = json!({
+            "input": name,
+            "output": path.display().to_string(),
+            "model": model.config().name,
+            "model_id": model.id_hex(),
+            "seconds": done.seconds,
+            "bytes": done.bytes,
+            "warnings": done.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        });
+        if let Value::Object(fields) = &mut value {
+            fields.extend(encoder.details(&done));
+        }
+        report::print_json_beside(piped, &value)?;
     } else {
         report::print_beside(
             piped,
             &format!(
                 "{}: {:.2} s in {}, {:.2} kbps, {} of {} levels, {:.1}x real time{}\n",
-                args.output.display(),
+                path.display(),
                 done.seconds,
                 report::bytes(done.bytes),
                 done.kbps,
@@ -133,6 +234,34 @@ pub fn run(args: Args) -> Result<Outcome> {
         )?;
     }
     Ok(Outcome::Done)
+}
+
+fn encode_folder(args: &Args, out: &Path) -> Result<Outcome> {
+    let (found, others) = batch::inputs(&args.input, sound::is_audio)?;
+    if found.is_empty() {
+        bail!("{}", sound::no_audio(&args.input));
+    }
+    // The whole name stays: beside a.wav there may be an a.flac.
+    let job = |(name, input)| Job { input, output: out.join(format!("{name}.tsr")) };
+    let jobs: Vec<Job> = found.into_iter().map(job).collect();
+    batch::check_outputs(&jobs)?;
+    let interrupt = Interrupt::listen()?;
+    let (model, prior) = (args.model.load()?, args.model.prior());
+    let prior = args.entropy.choose(&prior)?;
+    let encoder = Encoder { args, model: &model, prior, interrupt: &interrupt };
+    // What no file can be encoded with is said once.
+    encoder.levels(1)?;
+    let batch = Batch {
+        interrupt: &interrupt,
+        verb: "encoded",
+        unit: "bytes",
+        size: report::bytes,
+        skipped: others.iter().map(|(name, _)| format!("{name} is no audio by its name")).collect(),
+    };
+    let head = [("model", json!(model.config().name)), ("model_id", json!(model.id_hex()))];
+    let head =
+        args.json.then(|| head.map(|(name, value)| (name.into(), value)).into_iter().collect());
+    batch.run(&jobs, out, head, |job| encoder.encode_job(job))
 }
 
 /// Checks that the file holds exactly the tokens that were made.

@@ -1,5 +1,6 @@
 //! The command-line tool.
 
+mod batch;
 mod decode;
 #[cfg(feature = "live")]
 mod device;

@@ -70,15 +70,32 @@ pub fn mono(channels: &[Vec<f32>]) -> Vec<f32> {
     sum
 }
 
+/// Files by name.
+pub type Files = Vec<(String, PathBuf)>;
+
 /// All audio files below a folder with their names relative to it, `/` between the parts, sorted.
 /// Hidden files and folders are left out.
-pub fn list(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
+pub fn list(folder: &Path) -> Result<Files> {
     list_where(folder, is_audio)
 }
 
 /// As [`list`], of the files whose path is `wanted`.
-pub fn list_where(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<(String, PathBuf)>> {
-    let mut found = Vec::new();
+pub fn list_where(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Files> {
+    let (found, _) = partition(folder, wanted)?;
+    if found.is_empty() {
+        bail!("{}", no_audio(folder));
+    }
+    Ok(found)
+}
+
+/// What is said of a folder without audio.
+pub fn no_audio(folder: &Path) -> String {
+    format!("no audio files in {}; name a folder with WAV, FLAC, OGG or MP3", folder.display())
+}
+
+/// All files below a folder, named as by [`list`]: those whose path is `wanted`, and the others.
+pub fn partition(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Result<(Files, Files)> {
+    let (mut found, mut others) = (Vec::new(), Vec::new());
     let mut folders = vec![(folder.to_path_buf(), String::new())];
     while let Some((path, prefix)) = folders.pop() {
         let fail = || format!("cannot read the folder {}", path.display());
@@ -93,20 +110,29 @@ pub fn list_where(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<(
             let kind = entry.file_type().with_context(fail)?;
             if kind.is_dir() {
                 folders.push((entry.path(), name + "/"));
-            } else if wanted(&entry.path()) && entry.path().is_file() {
-                found.push((name, entry.path()));
+            } else if entry.path().is_file() {
+                let list = if wanted(&entry.path()) { &mut found } else { &mut others };
+                list.push((name, entry.path()));
             }
         }
     }
-    if found.is_empty() {
-        bail!("no audio files in {}; name a folder with WAV, FLAC, OGG or MP3", folder.display());
-    }
     found.sort();
-    Ok(found)
+    others.sort();
+    Ok((found, others))
 }
 
 /// Whether a file is audio by its name.
 pub fn is_audio(path: &Path) -> bool {
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
     EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(extension))
+}
+
+/// Whether a file holds tokens by its name.
+pub fn is_tsr(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("tsr"))
+}
+
+/// Whether a file is a WAV by its name.
+pub fn is_wav(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|e| e.eq_ignore_ascii_case("wav"))
 }

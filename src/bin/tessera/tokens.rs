@@ -1,27 +1,22 @@
 //! `tessera tokens`: tokens as data for other tools, and back to audio.
 
-use std::collections::HashMap;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Value, json};
+use serde_json::json;
 use tessera_codec::audio::{self, AudioError, WavSink};
 use tessera_codec::bitstream::{ContainerReader, OutputFile, Overwrite};
 use tessera_codec::engine::Model;
 use tessera_codec::files;
 use tessera_codec::token_files::{Format, TokenFile};
 
+use super::batch::{self, Batch, Done, Job};
 use super::interrupt::{Interrupt, Interruptible};
 use super::model::{ModelArgs, ModelPrior};
 use super::progress::Progress;
+use super::sound::is_tsr;
 use super::{Outcome, decode, encode, levels, report, sound};
-
-/// Files worked on at the same time.
-const THREADS: usize = 2;
 
 /// Turn audio into tokens for language models and other tools, and back.
 ///
@@ -86,24 +81,6 @@ pub fn run(args: Args) -> Result<Outcome> {
     }
 }
 
-/// A file to be turned into tokens.
-struct Job {
-    input: PathBuf,
-    output: PathBuf,
-}
-
-/// What became of a job.
-struct Done {
-    /// Whether there was nothing left to do.
-    kept: bool,
-    seconds: f64,
-    codes: u64,
-}
-
-fn is_tsr(path: &Path) -> bool {
-    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("tsr"))
-}
-
 /// What is to be done, and whether the output is a folder.
 fn plan(args: &Args) -> Result<(Vec<Job>, Format, bool)> {
     let asked = args.format.map(Format::from);
@@ -140,17 +117,7 @@ fn plan(args: &Args) -> Result<(Vec<Job>, Format, bool)> {
             jobs.push(Job { input, output });
         }
     }
-    let mut taken: HashMap<&Path, &Path> = HashMap::new();
-    for job in &jobs {
-        if let Some(other) = taken.insert(&job.output, &job.input) {
-            bail!(
-                "{} and {} would both become {}; give them an --out of their own",
-                other.display(),
-                job.input.display(),
-                job.output.display()
-            );
-        }
-    }
+    batch::check_outputs(&jobs)?;
     Ok((jobs, format, true))
 }
 
@@ -160,9 +127,9 @@ struct Work<'a> {
     format: Format,
     folder: bool,
     /// None where no audio has to be encoded.
-    model: Option<Model>,
+    model: Option<&'a Model>,
     prior: ModelPrior,
-    interrupt: Interrupt,
+    interrupt: &'a Interrupt,
 }
 
 fn to_tokens(args: &Args) -> Result<Outcome> {
@@ -174,188 +141,83 @@ fn to_tokens(args: &Args) -> Result<Outcome> {
     if let (Some(asked), Some(model)) = (args.levels, &model) {
         levels::within(asked, model.config())?;
     }
-    let (prior, interrupt) = (args.model.prior(), Interrupt::listen()?);
-    let work = Work { args, format, folder, model, prior, interrupt };
-    let started = Instant::now();
-    let results = work.all(&jobs);
-    if work.interrupt.asked() {
-        bail!("stopped before the end; the same command goes on from here");
-    }
-    let (mut rows, mut failed) = (Vec::new(), Vec::new());
-    let (mut seconds, mut codes, mut kept) = (0.0, 0, 0);
-    for (job, result) in jobs.iter().zip(&results) {
-        match result {
-            Ok(done) => {
-                kept += usize::from(done.kept);
-                if !done.kept {
-                    seconds += done.seconds;
-                    codes += done.codes;
-                }
-            }
-            Err(_) => failed.push(job.input.display().to_string()),
-        }
-        rows.push(row(job, result));
-    }
-    let written = jobs.len() - failed.len() - kept;
-    if args.json {
-        report::print_json(&json!({
-            "format": format.extension(),
-            "model_id": work.model.as_ref().map(Model::id_hex),
-            "written": written,
-            "kept": kept,
-            "failed": failed.len(),
-            "files": rows,
-        }))?;
-    } else {
-        report::print(&format!(
-            "{}: {written} files written, {kept} kept, {} left out; {} of audio, {codes} codes, {:.1}x real \
-             time\n",
-            args.out.display(),
-            failed.len(),
-            report::duration(seconds),
-            seconds / started.elapsed().as_secs_f64().max(1e-9),
-        ))?;
-    }
-    if !failed.is_empty() {
-        bail!("{} of {} files were left out: {}", failed.len(), jobs.len(), failed.join(", "));
-    }
-    Ok(Outcome::Done)
-}
-
-fn row(job: &Job, result: &Result<Done>) -> Value {
-    let input = job.input.display().to_string();
-    match result {
-        Ok(done) => json!({
-            "input": input,
-            "output": job.output.display().to_string(),
-            "result": if done.kept { "kept" } else { "written" },
-            "seconds": done.seconds,
-            "codes": done.codes,
-        }),
-        Err(error) => json!({ "input": input, "result": "failed", "error": format!("{error:#}") }),
-    }
+    let interrupt = Interrupt::listen()?;
+    let prior = args.model.prior();
+    let work = Work { args, format, folder, model: model.as_ref(), prior, interrupt: &interrupt };
+    let batch = Batch {
+        interrupt: &interrupt,
+        verb: "encoded",
+        unit: "codes",
+        size: |codes| format!("{codes} codes"),
+        skipped: Vec::new(),
+    };
+    let id = model.as_ref().map(Model::id_hex);
+    let head = [("format", json!(format.extension())), ("model_id", json!(id))];
+    let head = head.map(|(name, value)| (name.into(), value)).into_iter().collect();
+    batch.run(&jobs, &args.out, args.json.then_some(head), |job| work.one(job))
 }
 
 impl Work<'_> {
-    /// Does all jobs on a few threads; the results are in the jobs' order.
-    fn all(&self, jobs: &[Job]) -> Vec<Result<Done>> {
-        let template = "[{bar:40}] {pos}/{len}  {msg}  {eta} left";
-        let progress = Mutex::new((Progress::new(jobs.len() as u64, template), 0usize, 0.0));
-        let next = AtomicUsize::new(0);
-        let started = Instant::now();
-        let worker = || {
-            let mut results = Vec::new();
-            while let Some((at, job)) = {
-                let at = next.fetch_add(1, Ordering::Relaxed);
-                jobs.get(at).map(|job| (at, job))
-            } {
-                if self.interrupt.asked() {
-                    break;
-                }
-                let result = self.one(job).with_context(|| job.input.display().to_string());
-                let mut shared = progress.lock().unwrap_or_else(PoisonError::into_inner);
-                let (progress, count, seconds) = &mut *shared;
-                *count += 1;
-                match &result {
-                    Ok(done) if !done.kept => *seconds += done.seconds,
-                    Err(error) if !self.interrupt.asked() => {
-                        progress.warn(&format!("left out: {error:#}"));
-                    }
-                    _ => {}
-                }
-                let speed = *seconds / started.elapsed().as_secs_f64().max(1e-9);
-                progress.update(*count as u64, || {
-                    let length = report::duration(*seconds);
-                    format!("{count} of {} files, {length} encoded, {speed:.1}x", jobs.len())
-                });
-                results.push((at, result));
-            }
-            results
-        };
-        let mut results = std::thread::scope(|scope| {
-            let threads: Vec<_> =
-                (1..THREADS.min(jobs.len())).map(|_| scope.spawn(worker)).collect();
-            let mut results = worker();
-            for thread in threads {
-                // A thread that panicked took its results along; the panic goes on here.
-                match thread.join() {
-                    Ok(more) => results.extend(more),
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
-            }
-            results
-        });
-        results.sort_by_key(|(at, _)| *at);
-        results.into_iter().map(|(_, result)| result).collect()
-    }
-
     fn one(&self, job: &Job) -> Result<Done> {
         if self.folder {
             if !self.args.force && job.output.exists() {
                 return self.keep(job);
             }
-            if let Some(folder) = job.output.parent() {
-                std::fs::create_dir_all(folder)
-                    .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-            }
+            job.make_folder()?;
         }
         let overwrite = if self.args.force { Overwrite::Replace } else { Overwrite::Refuse };
         // Begun first: whether it can be written is known before an hour is encoded.
         let mut output =
             OutputFile::create(&job.output, overwrite).context(encode::hint(self.args.force))?;
-        let tokens = self.tokens(&job.input)?;
+        let (tokens, warnings) = self.tokens(&job.input)?;
         let bytes = tokens.to_bytes(self.format)?;
         std::io::Write::write_all(&mut output, &bytes)
             .with_context(|| format!("cannot write {}", job.output.display()))?;
         output.commit()?;
-        Ok(Done::of(&tokens, false))
+        Ok(Done { warnings, ..done(&tokens, false) })
     }
 
     /// An output that is there: complete, and as it would be written now.
     fn keep(&self, job: &Job) -> Result<Done> {
-        let there = || format!("{} is there already; --force replaces it", job.output.display());
-        let tokens = TokenFile::open(&job.output).with_context(there)?;
+        let tokens = TokenFile::open(&job.output).with_context(|| job.is_there())?;
         let (id, levels) = if is_tsr(&job.input) {
             let header = ContainerReader::open_path(&job.input)?.header().clone();
             (header.model_id, self.args.levels.unwrap_or(header.layout.levels()))
         } else {
-            let model = self.model.as_ref().context("no model was loaded")?;
+            let model = self.model.context("no model was loaded")?;
             (model.id(), self.args.levels.unwrap_or(model.levels()))
         };
         if tokens.header().model_id != id || tokens.header().layout.levels() != levels {
-            bail!("of another model or number of levels: {}", there());
+            bail!("of another model or number of levels: {}", job.is_there());
         }
-        Ok(Done::of(&tokens, true))
+        Ok(done(&tokens, true))
     }
 
-    /// The tokens of audio or of a .tsr.
-    fn tokens(&self, input: &Path) -> Result<TokenFile> {
+    /// The tokens of audio or of a .tsr, and what is odd about it.
+    fn tokens(&self, input: &Path) -> Result<(TokenFile, Vec<String>)> {
         if is_tsr(input) {
             let mut reader = ContainerReader::open_path(input)?;
             self.prior.attach(&mut reader)?;
             let levels = self.args.levels.unwrap_or(reader.header().layout.levels());
-            return Ok(TokenFile::from_tsr(&mut reader, levels)?);
+            return Ok((TokenFile::from_tsr(&mut reader, levels)?, Vec::new()));
         }
-        let model = self.model.as_ref().context("no model was loaded")?;
+        let model = self.model.context("no model was loaded")?;
         let levels = self.args.levels.unwrap_or(model.levels());
         let name = input.display().to_string();
         let source = audio::open(input)?;
         let mut source =
             Interruptible { source, interrupt: self.interrupt.clone(), path: name.clone() };
         let (tsr, done) = files::encode(model, &mut source, levels, Vec::new(), &mut |_| {})?;
-        for warning in &done.warnings {
-            report::warn(&format!("{name}: {warning}"));
-        }
-        Ok(TokenFile::from_tsr(&mut ContainerReader::open(Cursor::new(tsr))?, levels)?)
+        let warnings = done.warnings.iter().map(ToString::to_string).collect();
+        let mut reader = ContainerReader::open(Cursor::new(tsr))?;
+        Ok((TokenFile::from_tsr(&mut reader, levels)?, warnings))
     }
 }
 
-impl Done {
-    fn of(tokens: &TokenFile, kept: bool) -> Self {
-        let header = tokens.header();
-        let seconds = header.samples.unwrap_or(0) as f64 / f64::from(header.source_rate);
-        Self { kept, seconds, codes: tokens.codes() }
-    }
+fn done(tokens: &TokenFile, kept: bool) -> Done {
+    let header = tokens.header();
+    let seconds = header.samples.unwrap_or(0) as f64 / f64::from(header.source_rate);
+    Done { kept, seconds, size: tokens.codes(), ..Done::default() }
 }
 
 fn to_audio(args: &Args, input: &Path) -> Result<Outcome> {
