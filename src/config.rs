@@ -1,5 +1,6 @@
 //! What a codec network looks like: the JSON beside its weights.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::tokens::TokenLayout;
@@ -23,6 +24,16 @@ pub enum ConfigError {
         /// What would be accepted.
         expected: &'static str,
     },
+}
+
+/// A configuration read from JSON text, once `check` accepts it.
+pub(crate) fn checked_from_json<C: DeserializeOwned>(
+    text: &str,
+    check: impl FnOnce(&C) -> Result<(), ConfigError>,
+) -> Result<C, ConfigError> {
+    let config = serde_json::from_str(text)?;
+    check(&config)?;
+    Ok(config)
 }
 
 /// The network of a codec: everything that both executors need to know beside the weights.
@@ -110,9 +121,7 @@ impl CodecConfig {
     /// # Errors
     /// The text is not JSON, has unknown fields, or a value is out of range.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
-        let config: Self = serde_json::from_str(text)?;
-        config.check()?;
-        Ok(config)
+        checked_from_json(text, Self::check)
     }
 
     /// The configuration as JSON text: the same bytes for the same values, since the model id is made

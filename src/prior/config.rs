@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, checked_from_json};
 use crate::tokens::TokenLayout;
 
 /// The network of a prior: everything that trainer and engine need to know beside the weights.
@@ -86,9 +86,7 @@ impl PriorConfig {
     /// # Errors
     /// The text is not JSON, has unknown fields, or a value is out of range.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
-        let config: Self = serde_json::from_str(text)?;
-        config.check()?;
-        Ok(config)
+        checked_from_json(text, Self::check)
     }
 
     /// The configuration as JSON text.

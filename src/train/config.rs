@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::adversarial::AdversarialConfig;
-use crate::config::{CodecConfig, ConfigError};
+use crate::config::{CodecConfig, ConfigError, checked_from_json};
 use crate::model::Choice;
 use crate::model::ops::{Precision, Resolution, SpectralWeights};
 
@@ -165,9 +165,7 @@ impl TrainConfig {
     /// # Errors
     /// The text is not JSON, has unknown fields, or a value is out of range.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
-        let config: Self = serde_json::from_str(text)?;
-        config.check()?;
-        Ok(config)
+        checked_from_json(text, Self::check)
     }
 
     /// Checks every value.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{CodecConfig, ConfigError};
+use crate::config::{CodecConfig, ConfigError, checked_from_json};
 use crate::prior::PriorConfig;
 use crate::train::config::OptimizerConfig;
 
@@ -96,9 +96,7 @@ impl PriorTrainConfig {
     /// # Errors
     /// The text is not JSON, has unknown fields, or a value is out of range.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
-        let config: Self = serde_json::from_str(text)?;
-        config.check()?;
-        Ok(config)
+        checked_from_json(text, Self::check)
     }
 
     /// Checks every value but the network's, which [`PriorConfig::check`] does.
