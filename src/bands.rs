@@ -46,6 +46,11 @@ impl Bands {
         self.count
     }
 
+    /// Number of bins.
+    pub fn bins(&self) -> usize {
+        self.place.len()
+    }
+
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
         size_of_val(&*self.place)

@@ -59,6 +59,11 @@ pub struct CodecConfig {
     /// Values that describe the magnitudes where phases are nothing but noise, their distance growing
     /// with frequency; bins between them lie on lines. There are never more than bins.
     pub noise_bands: usize,
+    /// Bands between the noise's beginning and `voiced_top` in each of which the decoder says how much of it
+    /// is partials at the multiples of those below; 0 for noise alone.
+    pub voiced_bands: usize,
+    /// Frequency in Hz above which there is noise alone, as there is above a quarter of the sample rate.
+    pub voiced_top: u32,
     /// Channels of the encoder's and decoder's blocks.
     pub dim: usize,
     /// Hidden channels of a block as a multiple of `dim`.
@@ -98,7 +103,9 @@ impl Default for CodecConfig {
             level_bands: 64,
             synthesis_window: 1920,
             noise_band: [900, 1000],
-            noise_bands: 128,
+            noise_bands: 192,
+            voiced_bands: 16,
+            voiced_top: 8000,
             dim: 384,
             expansion: 3,
             kernel: 7,
@@ -164,6 +171,16 @@ impl CodecConfig {
                 "noise_band",
                 &format!("{from} to {to}"),
                 "a rising pair of frequencies in Hz",
+            );
+        }
+        if self.voiced_bands > 65_536 {
+            return bad("voiced_bands", &self.voiced_bands, "at most 65536");
+        }
+        if self.voiced_bands > 0 && self.synthesis_window % 4 != 0 {
+            return bad(
+                "synthesis_window",
+                &self.synthesis_window,
+                "a multiple of 4, or `voiced_bands` 0",
             );
         }
         for (field, value, top) in [
@@ -260,12 +277,16 @@ mod tests {
     #[test]
     fn absurd_values_are_named() {
         type Spoil = fn(&mut CodecConfig);
-        let cases: [(&str, Spoil); 9] = [
+        let cases: [(&str, Spoil); 11] = [
             ("sample_rate", |c| c.sample_rate = 1),
             ("hop", |c| c.hop = 0),
             ("analysis_window", |c| c.analysis_window = 481),
             ("synthesis_window", |c| c.synthesis_window = 480),
             ("noise_band", |c| c.noise_band = [2000, 1000]),
+            ("voiced_bands", |c| c.voiced_bands = 1 << 30),
+            ("synthesis_window", |c| {
+                (c.hop, c.analysis_window, c.synthesis_window) = (441, 882, 882)
+            }),
             ("dim", |c| c.dim = 1 << 30),
             ("vq.codebook_size", |c| c.vq.codebook_size = 1),
             ("vq.strides", |c| c.vq.strides = vec![2, 4]),

@@ -19,6 +19,7 @@ pub mod token_files;
 pub mod tokens;
 
 mod bands;
+mod harmonics;
 mod math;
 mod model_files;
 mod noise;

@@ -1,7 +1,11 @@
-//! What both executors agree on about the inverse STFT: window, noise, and how a bin's three numbers
-//! become a spectrum.
+//! What both executors agree on about the inverse STFT: its window, what the decoder's head says of a frame,
+//! and how that becomes a spectrum.
 
+use crate::bands::Bands;
+use crate::config::CodecConfig;
+use crate::harmonics::Harmonics;
 use crate::math;
+use crate::noise::Noise;
 
 /// Log magnitudes above this are cut: e^6 is about twenty times a full-scale tone.
 pub const MAX_LOG_MAGNITUDE: f32 = 6.0;
@@ -33,12 +37,89 @@ pub fn learned_bins(shares: &[f32]) -> usize {
     shares.partition_point(|&share| share < 1.0)
 }
 
-/// One bin's spectrum, real and imaginary part, from its log magnitude and direction.
+/// What the decoder's head says of a frame, in this order: log magnitudes of the learned bins, then of bands
+/// over those above; real parts, then imaginary parts of the learned bins' directions; voicing by band.
+pub struct Head {
+    pub noise: Noise,
+    /// Bins, from the lowest, whose direction is not noise alone.
+    pub learned: usize,
+    /// Those above have log magnitudes in bands. Each bin left to itself would learn nothing but the
+    /// energy around it, and keep the random differences from its neighbours that it began with: lines
+    /// that stand still in the picture.
+    pub envelope: Bands,
+    pub harmonics: Harmonics,
+}
+
+/// A frame's outputs of the head.
+pub struct HeadRow<'a> {
+    pub magnitudes: &'a [f32],
+    pub bands: &'a [f32],
+    pub re: &'a [f32],
+    pub im: &'a [f32],
+    pub voicing: &'a [f32],
+}
+
+impl Head {
+    /// The head of a codec.
+    pub fn new(config: &CodecConfig) -> Self {
+        let window = config.synthesis_window;
+        let shares = noise_shares(window, config.sample_rate, config.noise_band);
+        let learned = learned_bins(&shares);
+        let width = f64::from(config.sample_rate) / window as f64;
+        let envelope = Bands::new(learned, shares.len() - learned, config.noise_bands, width);
+        let silent = shares.partition_point(|&share| share <= 0.0);
+        let harmonics = Harmonics::new(config, silent, learned);
+        Self { noise: Noise::new(window, config.hop, shares), learned, envelope, harmonics }
+    }
+
+    /// Bins of a frame.
+    pub fn bins(&self) -> usize {
+        self.noise.shares().len()
+    }
+
+    /// Log magnitudes of a frame: one for each learned bin, and one for each band above.
+    pub fn magnitudes(&self) -> usize {
+        self.learned + self.envelope.count()
+    }
+
+    /// Outputs for a frame.
+    pub fn outputs(&self) -> usize {
+        self.magnitudes() + 2 * self.learned + self.harmonics.bands().count()
+    }
+
+    /// The parts of a frame's outputs.
+    pub fn split<'a>(&self, outputs: &'a [f32]) -> HeadRow<'a> {
+        let (magnitudes, rest) = outputs.split_at(self.learned);
+        let (bands, rest) = rest.split_at(self.envelope.count());
+        let (re, rest) = rest.split_at(self.learned);
+        let (im, voicing) = rest.split_at(self.learned);
+        HeadRow { magnitudes, bands, re, im, voicing }
+    }
+
+    /// Bytes of memory.
+    pub fn bytes(&self) -> usize {
+        self.noise.bytes() + self.envelope.bytes() + self.harmonics.bytes()
+    }
+}
+
+/// The magnitude of a logarithm, cut where it is absurd.
+#[inline(always)]
+pub fn magnitude(log: f32) -> f32 {
+    math::exp(log.min(MAX_LOG_MAGNITUDE))
+}
+
+/// One learned bin's spectrum, real and imaginary part, from its log magnitude and direction.
 #[inline(always)]
 pub fn cartesian(log_magnitude: f32, a: f32, b: f32) -> (f32, f32) {
-    let magnitude = math::exp(log_magnitude.min(MAX_LOG_MAGNITUDE));
-    let gain = magnitude / (a * a + b * b + SOFT).sqrt();
+    let gain = magnitude(log_magnitude) / (a * a + b * b + SOFT).sqrt();
     (gain * a, gain * b)
+}
+
+/// How much of a bin is its excitation and how much is noise, from its voicing: squares sum to one.
+#[inline(always)]
+pub fn shares_of(voicing: f32) -> (f32, f32) {
+    let voiced = 1.0 / (1.0 + math::exp(-voicing));
+    (voiced, (1.0 - voiced * voiced).sqrt())
 }
 
 #[cfg(test)]

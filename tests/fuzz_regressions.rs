@@ -112,6 +112,8 @@ fn tiny_model() -> Vec<u8> {
         level_bands: 3,
         noise_band: [4000, 9000],
         noise_bands: 2,
+        voiced_bands: 2,
+        voiced_top: 12_000,
         dim: 2,
         expansion: 1,
         kernel: 2,

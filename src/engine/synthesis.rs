@@ -6,20 +6,15 @@ use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlannerScalar};
 
 use super::kernels::Kernels;
-use crate::bands::Bands;
 use crate::config::CodecConfig;
+use crate::harmonics::Excitation;
 use crate::math;
-use crate::noise::Noise;
-use crate::synthesis;
+use crate::synthesis::{self, Head};
 
 /// What an inverse STFT needs to know: tables and the plan of its FFT.
 pub struct Synthesis {
     hop: usize,
-    noise: Noise,
-    /// Bins whose direction is not noise alone.
-    learned: usize,
-    /// Log magnitudes of the bins above.
-    envelope: Bands,
+    head: Head,
     shape: Box<[f32]>,
     /// `e^(2 pi i k / window)` for the first half of the turn.
     turns: Box<[Complex32]>,
@@ -39,8 +34,10 @@ impl std::fmt::Debug for Synthesis {
 pub struct SynthesisState {
     /// Samples that frames to come will still add to.
     overlap: Box<[f32]>,
-    /// Log magnitudes of all bins, then directions.
-    row: Box<[f32]>,
+    /// Log magnitudes of the bins above the learned ones.
+    magnitudes: Box<[f32]>,
+    voicing: Box<[f32]>,
+    excitation: Excitation,
     re: Box<[f32]>,
     im: Box<[f32]>,
     buffer: Box<[Complex32]>,
@@ -51,47 +48,39 @@ impl Synthesis {
     /// Plans the transform.
     pub fn new(config: &CodecConfig) -> Self {
         let window = config.synthesis_window;
-        let shares = synthesis::noise_shares(window, config.sample_rate, config.noise_band);
-        let learned = synthesis::learned_bins(&shares);
-        let width = f64::from(config.sample_rate) / window as f64;
-        let envelope = Bands::new(learned, shares.len() - learned, config.noise_bands, width);
         let turns = (0..window / 2).map(|k| {
             let (cos, sin) = math::cos_sin_of_turn(k, window);
             Complex32::new(cos as f32, sin as f32)
         });
         Self {
             hop: config.hop,
-            noise: Noise::new(window, config.hop, shares),
-            learned,
-            envelope,
+            head: Head::new(config),
             shape: synthesis::window_shape(window, config.hop).into(),
             turns: turns.collect(),
             inverse: FftPlannerScalar::new().plan_fft_inverse(window / 2),
         }
     }
 
-    /// Bins of a frame.
-    pub fn bins(&self) -> usize {
-        self.noise.shares().len()
-    }
-
-    /// Outputs of the head for a frame: log magnitudes of learned bins and bands, then directions.
+    /// Outputs of the head for a frame.
     pub fn inputs(&self) -> usize {
-        self.learned + self.envelope.count() + 2 * self.learned
+        self.head.outputs()
     }
 
     /// The spectrum of frame number `frame` of the stream from its outputs of the head, as
     /// [`transform`](Self::transform) takes it.
     pub fn spectrum(&self, kernels: Kernels, frame: u64, head: &[f32], state: &mut SynthesisState) {
-        let SynthesisState { row, re, im, buffer, .. } = state;
+        let SynthesisState { magnitudes, voicing, excitation, re, im, buffer, .. } = state;
         let half = buffer.len();
-        kernels.noise(&self.noise, frame, re, im);
-        let (magnitudes, directions) = head.split_at(self.learned + self.envelope.count());
-        let (own, bands) = magnitudes.split_at(self.learned);
-        row[..self.learned].copy_from_slice(own);
-        self.envelope.expand(bands, &mut row[self.learned..self.bins()]);
-        row[self.bins()..].copy_from_slice(directions);
-        kernels.spectrum(row, self.learned, self.noise.shares(), re, im);
+        let row = self.head.split(head);
+        kernels.noise(&self.head.noise, frame, re, im);
+        kernels.learned_bins(&row, self.head.noise.shares(), re, im);
+        let harmonics = &self.head.harmonics;
+        harmonics.excite(re, im, excitation);
+        harmonics.bands().expand(row.voicing, voicing);
+        let (above_re, above_im) = (&mut re[self.head.learned..], &mut im[self.head.learned..]);
+        kernels.voice(voicing, excitation, above_re, above_im);
+        self.head.envelope.expand(row.bands, magnitudes);
+        kernels.amplify(magnitudes, above_re, above_im);
         // Real samples have real outermost bins.
         (im[0], im[half]) = (0.0, 0.0);
         for (k, (z, turn)) in buffer.iter_mut().zip(&self.turns).enumerate() {
@@ -122,10 +111,7 @@ impl Synthesis {
 
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
-        self.noise.bytes()
-            + size_of_val(&*self.shape)
-            + size_of_val(&*self.turns)
-            + self.envelope.bytes()
+        self.head.bytes() + size_of_val(&*self.shape) + size_of_val(&*self.turns)
     }
 }
 
@@ -137,9 +123,11 @@ impl SynthesisState {
         let complex = |n: usize| vec![Complex32::default(); n].into();
         Self {
             overlap: zeros(window),
-            row: zeros(plan.bins() + 2 * plan.learned),
-            re: zeros(plan.bins()),
-            im: zeros(plan.bins()),
+            magnitudes: zeros(plan.head.envelope.bins()),
+            voicing: zeros(plan.head.harmonics.bins().len()),
+            excitation: Excitation::new(&plan.head.harmonics),
+            re: zeros(plan.head.bins()),
+            im: zeros(plan.head.bins()),
             buffer: complex(window / 2),
             scratch: complex(plan.inverse.get_inplace_scratch_len()),
         }
@@ -157,9 +145,10 @@ impl SynthesisState {
 
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
-        let floats = [&self.overlap, &self.row, &self.re, &self.im];
+        let floats = [&self.overlap, &self.magnitudes, &self.voicing, &self.re, &self.im];
         let complex = [&self.buffer, &self.scratch];
         floats.iter().map(|v| size_of_val(v.as_ref())).sum::<usize>()
             + complex.iter().map(|v| size_of_val(v.as_ref())).sum::<usize>()
+            + self.excitation.bytes()
     }
 }

@@ -2,12 +2,14 @@
 
 use candle_core::{Result, Tensor, Var};
 
-use super::ops::{self, Precision};
+use super::ops::{self, InverseStft, Precision};
 use super::params::{Builder, standard_normal};
 use crate::config::CodecConfig;
 
 /// Where log magnitudes start: the level of quiet music in an orthonormal spectrum.
 const QUIET: f32 = -3.0;
+/// Where voicing starts: nearly all is noise.
+const UNVOICED: f32 = -2.0;
 
 /// A linear layer with bias.
 #[derive(Debug, Clone)]
@@ -65,16 +67,18 @@ impl Linear {
         })
     }
 
-    /// The layer before an inverse STFT: `magnitudes` log magnitudes start at random and low, the
-    /// directions of the lowest `learned` bins as the channels' pairs, as the encoder's analysis makes them.
+    /// The layer before an inverse STFT: log magnitudes start at random and low, the directions of the
+    /// learned bins as the channels' pairs, as the encoder's analysis makes them, and all that is above as
+    /// noise.
     pub(super) fn head(
         p: &mut Builder,
         name: &str,
         inputs: usize,
-        magnitudes: usize,
-        learned: usize,
+        synthesis: &InverseStft,
     ) -> Result<Self> {
-        let outputs = magnitudes + 2 * learned;
+        let (magnitudes, learned) = (synthesis.magnitudes(), synthesis.learned_bins());
+        let outputs = synthesis.inputs();
+        let voicing = magnitudes + 2 * learned;
         let w = p.start(&format!("{name}.weight"), (outputs, inputs), |rng, count| {
             let deviation = 1.0 / (3.0 * inputs as f32).sqrt();
             let mut w: Vec<f32> = (0..count).map(|_| deviation * standard_normal(rng)).collect();
@@ -88,7 +92,12 @@ impl Linear {
             w
         })?;
         let b = p.start(&format!("{name}.bias"), outputs, |_, _| {
-            (0..outputs).map(|i| if i < magnitudes { QUIET } else { 0.0 }).collect()
+            let start = |i| match i {
+                _ if i < magnitudes => QUIET,
+                _ if i < voicing => 0.0,
+                _ => UNVOICED,
+            };
+            (0..outputs).map(start).collect()
         })?;
         Ok(Self { w, b, precision: Precision::F32 })
     }

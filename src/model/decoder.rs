@@ -25,16 +25,8 @@ impl Decoder {
         let blocks = (0..config.decoder_blocks)
             .map(|i| Block::new(p, &format!("decoder.blocks.{i}"), config.into()))
             .collect::<Result<_>>()?;
-        let synthesis = InverseStft::new(
-            config.synthesis_window,
-            config.hop,
-            config.sample_rate,
-            config.noise_band,
-            config.noise_bands,
-        )
-        .map_err(candle_core::Error::wrap)?;
-        let head =
-            Linear::head(p, "decoder.head", dim, synthesis.magnitudes(), synthesis.learned_bins())?;
+        let synthesis = InverseStft::new(config).map_err(candle_core::Error::wrap)?;
+        let head = Linear::head(p, "decoder.head", dim, &synthesis)?;
         Ok(Self { input, blocks, head, synthesis })
     }
 

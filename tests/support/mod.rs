@@ -89,8 +89,10 @@ pub fn odd() -> CodecConfig {
         analysis_window: 72,
         synthesis_window: 96,
         level_bands: 11,
-        noise_band: [4000, 12_000],
+        noise_band: [4000, 8000],
         noise_bands: 7,
+        voiced_bands: 3,
+        voiced_top: 12_000,
         dim: 37,
         kernel: 4,
         vq: VqConfig { codebook_size: 50, code_dim: 5, ..VqConfig::default() },
@@ -112,13 +114,17 @@ pub fn weights(config: &CodecConfig, seed: u32, dtype: Dtype) -> Vec<u8> {
     // No more bands than bins, whether of the encoder's levels or of the decoder's noise.
     linear("encoder.envelope".into(), config.level_bands.min(config.hop + 1), dim);
     let bins = config.synthesis_window / 2 + 1;
-    let learned = (0..bins)
-        .filter(|bin| {
-            bin * (config.sample_rate as usize)
-                < config.noise_band[1] as usize * config.synthesis_window
-        })
-        .count();
-    linear("decoder.head".into(), dim, 3 * learned + config.noise_bands.min(bins - learned));
+    let below = |bins: usize, frequency: u32| {
+        (0..bins)
+            .filter(|bin| {
+                bin * (config.sample_rate as usize) < frequency as usize * config.synthesis_window
+            })
+            .count()
+    };
+    let learned = below(bins, config.noise_band[1]);
+    let voiced = below(config.synthesis_window / 4, config.voiced_top).saturating_sub(learned);
+    let bands = config.noise_bands.min(bins - learned) + config.voiced_bands.min(voiced);
+    linear("decoder.head".into(), dim, 3 * learned + bands);
     let mut blocks = Vec::new();
     for (half, count) in [("encoder", config.encoder_blocks), ("decoder", config.decoder_blocks)] {
         for i in 0..count {

@@ -3,7 +3,9 @@
 //! bits; what is fused is written as `mul_add`.
 
 use crate::engine::kernels::lanes::WIDTH;
+use crate::harmonics::Excitation;
 use crate::noise::Noise;
+use crate::synthesis::HeadRow;
 use crate::{math, synthesis};
 
 /// Causal depthwise convolution: row `t` of `out` from rows `t .. t + taps` of `x`, channel by channel;
@@ -82,22 +84,36 @@ pub fn weigh(scores: &[f32], most: f32, weights: &mut [u32]) {
     }
 }
 
-/// One frame's spectrum from what the decoder's head gives: log magnitudes of all bins, and the two
-/// parts of the directions of the first `learned` bins, which `a` and `b`, the frame's noise, are mixed
-/// with; they become the spectrum. `shares` is the share of noise in each bin's direction.
+/// The spectrum of the learned bins from their log magnitudes and directions, which `re` and `im`, the
+/// frame's noise, are mixed with; `shares` is the share of noise in each bin's direction.
 #[inline(always)]
-pub fn spectrum(head: &[f32], learned: usize, shares: &[f32], a: &mut [f32], b: &mut [f32]) {
-    let bins = shares.len();
-    let (log_magnitudes, directions) = head.split_at(bins);
-    let (head_a, head_b) = directions.split_at(learned);
-    for ((noise, head), share) in a.iter_mut().zip(head_a).zip(shares) {
-        *noise += head * (1.0 - share);
+pub fn learned_bins(head: &HeadRow, shares: &[f32], re: &mut [f32], im: &mut [f32]) {
+    for (out, head) in [(&mut *re, head.re), (&mut *im, head.im)] {
+        for ((noise, head), share) in out.iter_mut().zip(head).zip(shares) {
+            *noise += head * (1.0 - share);
+        }
     }
-    for ((noise, head), share) in b.iter_mut().zip(head_b).zip(shares) {
-        *noise += head * (1.0 - share);
+    for ((re, im), log_magnitude) in re.iter_mut().zip(im).zip(head.magnitudes) {
+        (*re, *im) = synthesis::cartesian(*log_magnitude, *re, *im);
     }
-    for ((a, b), log_magnitude) in a.iter_mut().zip(b).zip(log_magnitudes) {
-        (*a, *b) = synthesis::cartesian(*log_magnitude, *a, *b);
+}
+
+/// Mixes the frame's noise, `re` and `im`, with its excitation as `voicing`, by bin, has it.
+#[inline(always)]
+pub fn voice(voicing: &[f32], excitation: &Excitation, re: &mut [f32], im: &mut [f32]) {
+    let parts = excitation.re.iter().zip(&excitation.im);
+    for (((re, im), (e_re, e_im)), voicing) in re.iter_mut().zip(im).zip(parts).zip(voicing) {
+        let (voiced, rest) = synthesis::shares_of(*voicing);
+        (*re, *im) = (voiced * e_re + rest * *re, voiced * e_im + rest * *im);
+    }
+}
+
+/// Gives the bins above the learned ones their magnitudes.
+#[inline(always)]
+pub fn amplify(log_magnitudes: &[f32], re: &mut [f32], im: &mut [f32]) {
+    for ((re, im), log_magnitude) in re.iter_mut().zip(im).zip(log_magnitudes) {
+        let magnitude = synthesis::magnitude(*log_magnitude);
+        (*re, *im) = (magnitude * *re, magnitude * *im);
     }
 }
 

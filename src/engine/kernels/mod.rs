@@ -11,7 +11,9 @@ pub use lanes::{HalfRow, SingleRow, WIDTH};
 pub use product::Rows;
 
 use super::matrix::Matrix;
+use crate::harmonics::Excitation;
 use crate::noise::Noise;
+use crate::synthesis::HeadRow;
 
 /// What the engine's arithmetic is done with. The results are the same to the last bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -147,6 +149,8 @@ elementwise! {
     fn subtract(rest: &mut [f32], part: &[f32]);
     fn argmax(x: &[f32]) -> Option<(f32, usize)>;
     fn weigh(scores: &[f32], most: f32, weights: &mut [u32]);
-    fn spectrum(head: &[f32], learned: usize, shares: &[f32], a: &mut [f32], b: &mut [f32]);
+    fn learned_bins(head: &HeadRow, shares: &[f32], re: &mut [f32], im: &mut [f32]);
+    fn voice(voicing: &[f32], excitation: &Excitation, re: &mut [f32], im: &mut [f32]);
+    fn amplify(log_magnitudes: &[f32], re: &mut [f32], im: &mut [f32]);
     fn noise(noise: &Noise, frame: u64, a: &mut [f32], b: &mut [f32]);
 }

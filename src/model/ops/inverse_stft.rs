@@ -12,10 +12,10 @@ use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlanner};
 
 use super::values;
-use crate::bands::Bands;
-use crate::math;
+use crate::config::CodecConfig;
+use crate::harmonics::Excitation;
 use crate::noise::Noise;
-use crate::synthesis::{self, MAX_LOG_MAGNITUDE, SOFT};
+use crate::synthesis::{self, Head, HeadRow, MAX_LOG_MAGNITUDE, SOFT};
 
 /// An inverse STFT that cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -40,13 +40,7 @@ pub struct InverseStft {
 struct Plan {
     window: usize,
     hop: usize,
-    noise: Noise,
-    /// Bins, from the lowest, whose direction is not noise alone.
-    learned: usize,
-    /// Those above have log magnitudes in bands. Each bin left to itself would learn nothing but the
-    /// energy around it, and keep the random differences from its neighbours that it began with: lines
-    /// that stand still in the picture.
-    envelope: Bands,
+    head: Head,
     /// Hann window, scaled so that overlapping windows sum to one, over the FFT's length.
     shape: Vec<f32>,
     forward: Arc<dyn Fft<f32>>,
@@ -54,19 +48,12 @@ struct Plan {
 }
 
 impl InverseStft {
-    /// Plans the transform; `window` and `hop` in samples, `rate` in samples a second. Directions
-    /// turn from learned at the first frequency of `noise_band` to nothing but noise at the second, in Hz;
-    /// above that, magnitudes come in at most `noise_bands` bands.
+    /// Plans the transform of a codec's decoder.
     ///
     /// # Errors
     /// The window is odd or no multiple, at least 2, of the hop.
-    pub fn new(
-        window: usize,
-        hop: usize,
-        rate: u32,
-        noise_band: [u32; 2],
-        noise_bands: usize,
-    ) -> std::result::Result<Self, InverseStftError> {
+    pub fn new(config: &CodecConfig) -> std::result::Result<Self, InverseStftError> {
+        let (window, hop) = (config.synthesis_window, config.hop);
         if hop == 0 || !window.is_multiple_of(2) || !window.is_multiple_of(hop) || window < 2 * hop
         {
             return Err(InverseStftError { window, hop });
@@ -75,12 +62,7 @@ impl InverseStft {
         let shape = synthesis::window_shape(window, hop);
         let (forward, inverse) =
             (planner.plan_fft_forward(window), planner.plan_fft_inverse(window));
-        let shares = synthesis::noise_shares(window, rate, noise_band);
-        let learned = synthesis::learned_bins(&shares);
-        let width = f64::from(rate) / window as f64;
-        let envelope = Bands::new(learned, shares.len() - learned, noise_bands, width);
-        let noise = Noise::new(window, hop, shares);
-        let plan = Plan { window, hop, noise, learned, envelope, shape, forward, inverse };
+        let plan = Plan { window, hop, head: Head::new(config), shape, forward, inverse };
         Ok(Self { inner: Arc::new(plan) })
     }
 
@@ -89,26 +71,29 @@ impl InverseStft {
         self.inner.window / 2 + 1
     }
 
-    /// Bins, from the lowest, whose direction the head gives; above them it is noise alone.
+    /// Bins, from the lowest, whose direction the head gives; above them it is noise, or partials made
+    /// from those below.
     pub fn learned_bins(&self) -> usize {
-        self.inner.learned
+        self.inner.head.learned
     }
 
     /// Log magnitudes of a frame: one for each learned bin, and one for each band above.
     pub fn magnitudes(&self) -> usize {
-        self.inner.magnitudes()
+        self.inner.head.magnitudes()
     }
 
     /// Values that describe one frame: the log magnitudes, a real and an imaginary direction for each
-    /// learned bin.
+    /// learned bin, the voicing of bands.
     pub fn inputs(&self) -> usize {
-        self.inner.inputs()
+        self.inner.head.outputs()
     }
 
     /// Samples: `head` is (batch, frames, inputs), log magnitudes, then the real and the imaginary parts
-    /// of the learned directions; `first_frames` has, for each item, the number of its first frame in
-    /// its stream, which the noise is drawn by; gives (batch, frames * hop). The last `window - hop`
-    /// samples still lack frames to come.
+    /// of the learned directions, then voicing; `first_frames` has, for each item, the number of its first
+    /// frame in its stream, which the noise is drawn by; gives (batch, frames * hop). The last
+    /// `window - hop` samples still lack frames to come.
+    ///
+    /// What the low bins excite above them counts as given: no gradient comes back to them from there.
     ///
     /// # Errors
     /// A tensor of another shape.
@@ -131,26 +116,58 @@ impl InverseStft {
 
     /// The same out of candle's operations: a matrix product with the DFT.
     fn reference(&self, head: &Tensor, first_frames: &[u64]) -> Result<Tensor> {
-        let (window, hop, learned) = (self.inner.window, self.inner.hop, self.inner.learned);
+        let (window, hop, learned) = (self.inner.window, self.inner.hop, self.learned_bins());
         let (batch, frames, _) = head.dims3()?;
         let bins = self.bins();
         let magnitudes = self.magnitudes();
-        let expand = self.expansion(head.device())?;
-        let magnitude = head.narrow(2, 0, magnitudes)?.contiguous()?.broadcast_matmul(&expand)?;
-        let magnitude = magnitude.minimum(f64::from(MAX_LOG_MAGNITUDE))?.exp()?;
-        let share = self.inner.noise.shares()[..learned].iter().map(|share| 1.0 - share);
-        let share = Tensor::from_iter(share, head.device())?;
-        let direction = |part: usize, noise: Vec<f32>| {
-            let noise = Tensor::from_vec(noise, (batch, frames, bins), head.device())?;
+        let device = head.device();
+        let envelope = &self.inner.head.envelope;
+        let expand = matrix(envelope.count(), envelope.bins(), device, |one, out| {
+            envelope.expand(one, out)
+        })?;
+        let own = head.narrow(2, 0, learned)?;
+        let above = head
+            .narrow(2, learned, magnitudes - learned)?
+            .contiguous()?
+            .broadcast_matmul(&expand)?;
+        let magnitude = |log: &Tensor| log.minimum(f64::from(MAX_LOG_MAGNITUDE))?.exp();
+        let (re, im) = self.noise(frames, first_frames);
+        let noise = |values| Tensor::from_vec(values, (batch, frames, bins), device);
+        let (noise_re, noise_im) = (noise(re)?, noise(im)?);
+        let share = self.inner.head.noise.shares()[..learned].iter().map(|share| 1.0 - share);
+        let share = Tensor::from_iter(share, device)?;
+        let direction = |part: usize, noise: &Tensor| {
             let values =
                 head.narrow(2, magnitudes + part * learned, learned)?.broadcast_mul(&share)?;
-            values.pad_with_zeros(2, 0, bins - learned)? + noise
+            values + noise.narrow(2, 0, learned)?
         };
-        let (re, im) = self.noise(frames, first_frames);
-        let (a, b) = (direction(0, re)?, direction(1, im)?);
+        let (a, b) = (direction(0, &noise_re)?, direction(1, &noise_im)?);
         let length = ((a.sqr()? + b.sqr()?)? + f64::from(SOFT))?.sqrt()?;
-        let gain = (magnitude / length)?;
-        let (re, im) = ((&gain * a)?, (&gain * b)?);
+        let gain = (magnitude(&own)? / length)?;
+        let (low_re, low_im) = ((&gain * a)?, (&gain * b)?);
+        let (mut high_re, mut high_im) = (
+            noise_re.narrow(2, learned, bins - learned)?,
+            noise_im.narrow(2, learned, bins - learned)?,
+        );
+        let harmonics = &self.inner.head.harmonics;
+        let excited = harmonics.bins().len();
+        if excited > 0 {
+            let bands = harmonics.bands();
+            let expand = matrix(bands.count(), excited, device, |one, out| bands.expand(one, out))?;
+            let voicing = head.narrow(2, magnitudes + 2 * learned, bands.count())?;
+            let voiced = ((voicing.contiguous()?.broadcast_matmul(&expand)?.neg()?.exp()? + 1.0)?)
+                .recip()?;
+            let rest = voiced.sqr()?.affine(-1.0, 1.0)?.sqrt()?;
+            let (e_re, e_im) = self.excitation(&low_re, &low_im)?;
+            let mix = |excitation: &Tensor, noise: &Tensor| {
+                let mixed = ((&voiced * excitation)? + (&rest * noise.narrow(2, 0, excited)?)?)?;
+                Tensor::cat(&[&mixed, &noise.narrow(2, excited, bins - learned - excited)?], 2)
+            };
+            (high_re, high_im) = (mix(&e_re, &high_re)?, mix(&e_im, &high_im)?);
+        }
+        let gain = magnitude(&above)?;
+        let re = Tensor::cat(&[low_re, (&gain * high_re)?], 2)?;
+        let im = Tensor::cat(&[low_im, (&gain * high_im)?], 2)?;
         let (cosines, sines) = self.basis(head.device())?;
         let rows = (batch * frames, bins);
         let y = (re.reshape(rows)?.matmul(&cosines)? + im.reshape(rows)?.matmul(&sines)?)?;
@@ -169,6 +186,26 @@ impl InverseStft {
         sum.reshape((batch, frames * hop))
     }
 
+    /// What the learned bins (batch, frames, learned) excite, by the executors' common code on the CPU.
+    fn excitation(&self, re: &Tensor, im: &Tensor) -> Result<(Tensor, Tensor)> {
+        let (batch, frames, learned) = re.dims3()?;
+        let host = |t: &Tensor| t.detach().flatten_all()?.to_vec1::<f32>();
+        let (low_re, low_im) = (host(re)?, host(im)?);
+        let harmonics = &self.inner.head.harmonics;
+        let mut excitation = Excitation::new(harmonics);
+        let (mut all_re, mut all_im) = (Vec::new(), Vec::new());
+        for (re, im) in low_re.chunks_exact(learned).zip(low_im.chunks_exact(learned)) {
+            harmonics.excite(re, im, &mut excitation);
+            all_re.extend_from_slice(&excitation.re);
+            all_im.extend_from_slice(&excitation.im);
+        }
+        let shape = (batch, frames, harmonics.bins().len());
+        Ok((
+            Tensor::from_vec(all_re, shape, re.device())?,
+            Tensor::from_vec(all_im, shape, re.device())?,
+        ))
+    }
+
     /// The noise in the real and the imaginary directions of all items, (batch, frames, bins) each.
     fn noise(&self, frames: usize, first_frames: &[u64]) -> (Vec<f32>, Vec<f32>) {
         let bins = self.bins();
@@ -180,21 +217,9 @@ impl InverseStft {
         for ((re, im), number) in
             re.chunks_exact_mut(bins).zip(im.chunks_exact_mut(bins)).zip(numbers)
         {
-            draw(&self.inner.noise, number, re, im);
+            draw(&self.inner.head.noise, number, re, im);
         }
         (re, im)
-    }
-
-    /// Log magnitudes of bins from those of a frame, as a matrix.
-    fn expansion(&self, device: &Device) -> Result<Tensor> {
-        let (magnitudes, bins) = (self.magnitudes(), self.bins());
-        let mut matrix = vec![0.0; magnitudes * bins];
-        for (row, weights) in matrix.chunks_exact_mut(bins).enumerate() {
-            let mut one = vec![0.0; magnitudes];
-            one[row] = 1.0;
-            self.inner.log_magnitudes(&one, weights);
-        }
-        Tensor::from_vec(matrix, (1, magnitudes, bins), device)
     }
 
     fn basis(&self, device: &Device) -> Result<(Tensor, Tensor)> {
@@ -218,75 +243,161 @@ impl InverseStft {
     }
 }
 
+/// A linear map of `inputs` numbers to `outputs` as a matrix (1, inputs, outputs).
+fn matrix(
+    inputs: usize,
+    outputs: usize,
+    device: &Device,
+    map: impl Fn(&[f32], &mut [f32]),
+) -> Result<Tensor> {
+    let mut matrix = vec![0.0; inputs * outputs];
+    let mut one = vec![0.0; inputs];
+    for (row, out) in matrix.chunks_exact_mut(outputs.max(1)).enumerate() {
+        one[row] = 1.0;
+        map(&one, out);
+        one[row] = 0.0;
+    }
+    Tensor::from_vec(matrix, (1, inputs, outputs), device)
+}
+
 /// [`Noise::draw`] with the widest vectors there are.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 fn draw(noise: &Noise, frame: u64, a: &mut [f32], b: &mut [f32]) {
     noise.draw(frame, a, b);
 }
 
-/// The directions of one frame, noise and learned ones mixed: `a` and `b` have all bins.
+/// The directions of the learned bins, noise and learned ones mixed, and their spectrum.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn mix(learned: &[f32], noise: &[f32], a: &mut [f32], b: &mut [f32]) {
-    let (re, im) = learned.split_at(learned.len() / 2);
-    for (to, from) in [(a, re), (b, im)] {
-        for ((to, from), share) in to.iter_mut().zip(from).zip(noise) {
+fn learned_bins(
+    row: &HeadRow,
+    shares: &[f32],
+    re: &mut [f32],
+    im: &mut [f32],
+    spectrum: [&mut [f32]; 2],
+) {
+    for (to, from) in [(&mut *re, row.re), (&mut *im, row.im)] {
+        for ((to, from), share) in to.iter_mut().zip(from).zip(shares) {
             *to += (1.0 - share) * from;
         }
     }
-}
-
-/// One frame's spectrum from log magnitudes and directions.
-#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn to_cartesian(log_magnitude: &[f32], a: &[f32], b: &[f32], re: &mut [f32], im: &mut [f32]) {
-    for k in 0..re.len() {
-        (re[k], im[k]) = synthesis::cartesian(log_magnitude[k], a[k], b[k]);
+    let [out_re, out_im] = spectrum;
+    for (k, log) in row.magnitudes.iter().enumerate() {
+        (out_re[k], out_im[k]) = synthesis::cartesian(*log, re[k], im[k]);
     }
 }
 
-/// The gradient of log magnitudes from that of the spectrum, and in place of the directions `a` and `b`
-/// the gradient of these.
+/// The bins above: noise, `re` and `im`, becomes directions, mixed with the excitation by voicing; and these
+/// the spectrum.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn to_head_gradient(
-    log_magnitude: &[f32],
-    a: &mut [f32],
-    b: &mut [f32],
-    d_re: &[f32],
-    d_im: &[f32],
-    d_log: &mut [f32],
+fn bins_above(
+    log: &[f32],
+    voicing: &[f32],
+    excitation: &Excitation,
+    re: &mut [f32],
+    im: &mut [f32],
+    spectrum: [&mut [f32]; 2],
 ) {
-    for k in 0..d_re.len() {
-        let magnitude = math::exp(log_magnitude[k].min(MAX_LOG_MAGNITUDE));
+    for (k, voicing) in voicing.iter().enumerate() {
+        let (voiced, rest) = synthesis::shares_of(*voicing);
+        re[k] = voiced * excitation.re[k] + rest * re[k];
+        im[k] = voiced * excitation.im[k] + rest * im[k];
+    }
+    let [out_re, out_im] = spectrum;
+    for (k, log) in log.iter().enumerate() {
+        let magnitude = synthesis::magnitude(*log);
+        (out_re[k], out_im[k]) = (magnitude * re[k], magnitude * im[k]);
+    }
+}
+
+/// The gradient of the learned bins' log magnitudes and directions, `[a, b]`, from that of the spectrum.
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
+fn learned_gradient(
+    log_magnitude: &[f32],
+    shares: &[f32],
+    directions: [&[f32]; 2],
+    d_spectrum: [&[f32]; 2],
+    d_log: &mut [f32],
+    d_directions: [&mut [f32]; 2],
+) {
+    let ([a, b], [d_re, d_im], [d_a, d_b]) = (directions, d_spectrum, d_directions);
+    for k in 0..d_log.len() {
+        let magnitude = synthesis::magnitude(log_magnitude[k]);
         let inverse = 1.0 / (a[k] * a[k] + b[k] * b[k] + SOFT).sqrt();
         let (u, v) = (a[k] * inverse, b[k] * inverse);
         let along = d_re[k] * u + d_im[k] * v;
         d_log[k] = if log_magnitude[k] < MAX_LOG_MAGNITUDE { magnitude * along } else { 0.0 };
-        a[k] = magnitude * inverse * (d_re[k] - u * along);
-        b[k] = magnitude * inverse * (d_im[k] - v * along);
+        let gain = (1.0 - shares[k]) * magnitude * inverse;
+        d_a[k] = gain * (d_re[k] - u * along);
+        d_b[k] = gain * (d_im[k] - v * along);
+    }
+}
+
+/// The gradient of the log magnitudes above, in place of `log`, and of voicing, in its place, from that of the
+/// spectrum; `noise` and `excitation` are what was mixed.
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
+fn gradient_above(
+    log: &mut [f32],
+    voicing: &mut [f32],
+    excitation: &Excitation,
+    noise: [&[f32]; 2],
+    d_spectrum: [&[f32]; 2],
+) {
+    let ([n_re, n_im], [d_re, d_im]) = (noise, d_spectrum);
+    for (k, log) in log.iter_mut().enumerate() {
+        let magnitude = synthesis::magnitude(*log);
+        let with_noise = d_re[k] * n_re[k] + d_im[k] * n_im[k];
+        let mut along = with_noise;
+        if let Some(voicing) = voicing.get_mut(k) {
+            let (voiced, rest) = synthesis::shares_of(*voicing);
+            let with_excitation = d_re[k] * excitation.re[k] + d_im[k] * excitation.im[k];
+            along = voiced * with_excitation + rest * with_noise;
+            // The derivatives of the logistic function v and of sqrt(1 - v^2) by voicing.
+            let d_voiced = voiced * (1.0 - voiced);
+            let d_rest = -voiced * voiced * ((1.0 - voiced) / (1.0 + voiced)).sqrt();
+            *voicing = magnitude * (d_voiced * with_excitation + d_rest * with_noise);
+        }
+        *log = if *log < MAX_LOG_MAGNITUDE { magnitude * along } else { 0.0 };
+    }
+}
+
+/// Room to work on frames.
+struct Room {
+    /// Noise, then directions, of all bins.
+    re: Vec<f32>,
+    im: Vec<f32>,
+    /// The spectrum of the learned bins.
+    low: [Vec<f32>; 2],
+    /// Of the bins above: log magnitudes and voicing.
+    log: Vec<f32>,
+    voicing: Vec<f32>,
+    excitation: Excitation,
+}
+
+impl Room {
+    fn new(head: &Head) -> Self {
+        Self {
+            re: vec![0.0; head.bins()],
+            im: vec![0.0; head.bins()],
+            low: [vec![0.0; head.learned], vec![0.0; head.learned]],
+            log: vec![0.0; head.envelope.bins()],
+            voicing: vec![0.0; head.harmonics.bins().len()],
+            excitation: Excitation::new(&head.harmonics),
+        }
+    }
+
+    /// Everything of the frame numbered `number` up to the mixing of noise and excitation.
+    fn prepare(&mut self, head: &Head, number: u64, row: &HeadRow) {
+        draw(&head.noise, number, &mut self.re, &mut self.im);
+        let (re, im) = (&mut self.re[..head.learned], &mut self.im[..head.learned]);
+        let [low_re, low_im] = &mut self.low;
+        learned_bins(row, head.noise.shares(), re, im, [low_re, low_im]);
+        head.harmonics.excite(low_re, low_im, &mut self.excitation);
+        head.harmonics.bands().expand(row.voicing, &mut self.voicing);
+        head.envelope.expand(row.bands, &mut self.log);
     }
 }
 
 impl Plan {
-    fn magnitudes(&self) -> usize {
-        self.learned + self.envelope.count()
-    }
-
-    fn inputs(&self) -> usize {
-        self.magnitudes() + 2 * self.learned
-    }
-
-    /// The log magnitudes of all bins from a frame's row of the head.
-    fn log_magnitudes(&self, row: &[f32], out: &mut [f32]) {
-        let (own, noise) = out.split_at_mut(self.learned);
-        own.copy_from_slice(&row[..self.learned]);
-        self.envelope.expand(&row[self.learned..self.magnitudes()], noise);
-    }
-
-    /// The directions of the frame numbered `number` from its row of the head.
-    fn directions(&self, number: u64, row: &[f32], a: &mut [f32], b: &mut [f32]) {
-        draw(&self.noise, number, a, b);
-        mix(&row[self.magnitudes()..], self.noise.shares(), a, b);
-    }
-
     /// Where frame `t` starts, and how many of its first samples fall before sample 0.
     fn place(&self, t: usize) -> (usize, usize) {
         let end = self.hop * (t + 1);
@@ -295,23 +406,32 @@ impl Plan {
 
     /// `out` is zero on entry.
     fn synthesize(&self, head: &[f32], number: u64, out: &mut [f32]) {
-        let (n, bins, width) = (self.window, self.noise.shares().len(), self.inputs());
+        let (n, bins, width) = (self.window, self.head.bins(), self.head.outputs());
+        let learned = self.head.learned;
         let frames = out.len() / self.hop;
         let mut buffer = vec![Complex32::default(); n];
         let mut scratch = vec![Complex32::default(); self.inverse.get_inplace_scratch_len()];
         let (mut re, mut im) = (vec![0.0; 2 * bins], vec![0.0; 2 * bins]);
-        let (mut log, mut a, mut b) = (vec![0.0; bins], vec![0.0; bins], vec![0.0; bins]);
+        let mut room = Room::new(&self.head);
         for first in (0..frames).step_by(2) {
             // Two real frames in one complex transform: the second as the imaginary part.
             let pair = (frames - first).min(2);
             re.fill(0.0);
             im.fill(0.0);
             for i in 0..pair {
-                let row = &head[(first + i) * width..][..width];
-                self.directions(number.wrapping_add((first + i) as u64), row, &mut a, &mut b);
+                let row = self.head.split(&head[(first + i) * width..][..width]);
+                room.prepare(&self.head, number.wrapping_add((first + i) as u64), &row);
                 let (re, im) = (&mut re[i * bins..][..bins], &mut im[i * bins..][..bins]);
-                self.log_magnitudes(row, &mut log);
-                to_cartesian(&log, &a, &b, re, im);
+                re[..learned].copy_from_slice(&room.low[0]);
+                im[..learned].copy_from_slice(&room.low[1]);
+                bins_above(
+                    &room.log,
+                    &room.voicing,
+                    &room.excitation,
+                    &mut room.re[learned..],
+                    &mut room.im[learned..],
+                    [&mut re[learned..], &mut im[learned..]],
+                );
             }
             for (i, part) in im.iter_mut().enumerate() {
                 if i % bins == 0 || i % bins == bins - 1 {
@@ -336,13 +456,13 @@ impl Plan {
     }
 
     fn backward(&self, head: &[f32], number: u64, grad: &[f32], out: &mut [f32]) {
-        let (n, bins, width) = (self.window, self.noise.shares().len(), self.inputs());
+        let (n, bins, width) = (self.window, self.head.bins(), self.head.outputs());
+        let learned = self.head.learned;
         let frames = grad.len() / self.hop;
         let mut buffer = vec![Complex32::default(); n];
         let mut scratch = vec![Complex32::default(); self.forward.get_inplace_scratch_len()];
         let (mut d_re, mut d_im) = (vec![0.0; 2 * bins], vec![0.0; 2 * bins]);
-        let (mut a, mut b) = (vec![0.0; bins], vec![0.0; bins]);
-        let (mut log, mut d_log) = (vec![0.0; bins], vec![0.0; bins]);
+        let mut room = Room::new(&self.head);
         for first in (0..frames).step_by(2) {
             let pair = (frames - first).min(2);
             buffer.fill(Complex32::default());
@@ -367,22 +487,31 @@ impl Plan {
             for i in 0..pair {
                 d_im[i * bins] = 0.0;
                 d_im[i * bins + bins - 1] = 0.0;
-                let row = &head[(first + i) * width..][..width];
-                let (d_magnitude, d_direction) =
-                    out[(first + i) * width..][..width].split_at_mut(self.magnitudes());
-                self.directions(number.wrapping_add((first + i) as u64), row, &mut a, &mut b);
+                let row = self.head.split(&head[(first + i) * width..][..width]);
+                room.prepare(&self.head, number.wrapping_add((first + i) as u64), &row);
                 let (d_re, d_im) = (&d_re[i * bins..][..bins], &d_im[i * bins..][..bins]);
-                self.log_magnitudes(row, &mut log);
-                to_head_gradient(&log, &mut a, &mut b, d_re, d_im, &mut d_log);
-                let (d_own, d_noise) = d_magnitude.split_at_mut(self.learned);
-                d_own.copy_from_slice(&d_log[..self.learned]);
-                self.envelope.gather(&d_log[self.learned..], d_noise);
-                let (d_a, d_b) = d_direction.split_at_mut(self.learned);
-                for (d, all) in [(d_a, &a), (d_b, &b)] {
-                    for ((d, all), share) in d.iter_mut().zip(all).zip(self.noise.shares()) {
-                        *d = (1.0 - share) * all;
-                    }
-                }
+                let out = &mut out[(first + i) * width..][..width];
+                let (d_own, out) = out.split_at_mut(learned);
+                let (d_bands, out) = out.split_at_mut(self.head.envelope.count());
+                let (d_a, out) = out.split_at_mut(learned);
+                let (d_b, d_voicing) = out.split_at_mut(learned);
+                learned_gradient(
+                    row.magnitudes,
+                    self.head.noise.shares(),
+                    [&room.re, &room.im],
+                    [d_re, d_im],
+                    d_own,
+                    [d_a, d_b],
+                );
+                gradient_above(
+                    &mut room.log,
+                    &mut room.voicing,
+                    &room.excitation,
+                    [&room.re[learned..], &room.im[learned..]],
+                    [&d_re[learned..], &d_im[learned..]],
+                );
+                self.head.envelope.gather(&room.log, d_bands);
+                self.head.harmonics.bands().gather(&room.voicing, d_voicing);
             }
         }
     }
@@ -450,12 +579,22 @@ mod tests {
     use super::*;
     use std::f32::consts::PI;
 
-    const BAND: [u32; 2] = [1000, 2500];
+    fn config(window: usize, hop: usize, noise_bands: usize, voiced_bands: usize) -> CodecConfig {
+        CodecConfig {
+            hop,
+            synthesis_window: window,
+            noise_band: [1000, 2500],
+            noise_bands,
+            voiced_bands,
+            voiced_top: 12_000,
+            ..CodecConfig::default()
+        }
+    }
 
     #[test]
     fn matches_the_dft_and_finite_differences() {
         for (window, hop, frames) in [(24, 6, 7), (16, 8, 6), (24, 6, 2)] {
-            let stft = InverseStft::new(window, hop, 48_000, BAND, 4).unwrap();
+            let stft = InverseStft::new(&config(window, hop, 4, 0)).unwrap();
             let head = (check::random(1, &[3, frames, stft.inputs()]) * 2.0).unwrap();
             let at = [0, 5, u64::MAX];
             let y = stft.forward(&head, &at).unwrap();
@@ -466,11 +605,37 @@ mod tests {
     }
 
     #[test]
+    fn voicing_matches_the_dft_and_finite_differences() {
+        let stft = InverseStft::new(&config(96, 24, 5, 3)).unwrap();
+        let learned = stft.learned_bins();
+        assert!(stft.inner.head.harmonics.bins().len() > 10);
+        let head = (check::random(1, &[2, 3, stft.inputs()]) * 2.0).unwrap();
+        let at = [0, 5];
+        check::close(
+            &stft.forward(&head, &at).unwrap(),
+            &stft.reference(&head, &at).unwrap(),
+            1e-4,
+        );
+        // The learned bins stay, since what they excite counts as given.
+        let part = |first, count| head.narrow(2, first, count).unwrap();
+        let all = |t: &[Tensor]| {
+            Tensor::cat(
+                &[&part(0, learned), &t[0], &part(stft.magnitudes(), 2 * learned), &t[1]],
+                2,
+            )
+        };
+        let moved = [part(learned, 5), part(stft.inputs() - 3, 3)];
+        check::gradients(|t| stft.reference(&all(t)?, &at), &moved, 5e-3);
+        check::gradients(|t| stft.forward(&all(t)?, &at), &moved, 5e-3);
+    }
+
+    #[test]
     fn a_constant_tone_has_a_constant_level() {
         // Bin 4 of 64 at hop 16 returns to the same phase every frame.
         let (window, hop, frames) = (64, 16, 12);
         // So slow that the noise, which belongs to high frequencies, stays out.
-        let stft = InverseStft::new(window, hop, 1000, BAND, 4).unwrap();
+        let config = CodecConfig { sample_rate: 1000, ..config(window, hop, 4, 0) };
+        let stft = InverseStft::new(&config).unwrap();
         let (width, bins) = (stft.inputs(), stft.bins());
         let mut head = vec![-30.0f32; frames * width];
         for t in 0..frames {
@@ -489,13 +654,13 @@ mod tests {
     #[test]
     fn windows_that_do_not_overlap_are_refused() {
         for (window, hop) in [(16, 16), (15, 5), (20, 8), (16, 0)] {
-            assert!(InverseStft::new(window, hop, 48_000, BAND, 4).is_err());
+            assert!(InverseStft::new(&config(window, hop, 4, 0)).is_err());
         }
     }
 
     #[test]
     fn noise_belongs_to_the_frame() {
-        let stft = InverseStft::new(64, 16, 48_000, BAND, 8).unwrap();
+        let stft = InverseStft::new(&config(64, 16, 8, 0)).unwrap();
         let (all, _) = stft.noise(400, &[0]);
         let (later, other) = stft.noise(400, &[7]);
         assert_eq!(all[7 * stft.bins()..], later[..393 * stft.bins()]);
