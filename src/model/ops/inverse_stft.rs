@@ -13,7 +13,7 @@ use rustfft::{Fft, FftPlanner};
 
 use super::values;
 use crate::config::CodecConfig;
-use crate::harmonics::Excitation;
+use crate::harmonics::{self, Excitation};
 use crate::noise::Noise;
 use crate::synthesis::{self, Head, HeadRow, MAX_LOG_MAGNITUDE, SOFT};
 
@@ -186,24 +186,49 @@ impl InverseStft {
         sum.reshape((batch, frames * hop))
     }
 
-    /// What the learned bins (batch, frames, learned) excite, by the executors' common code on the CPU.
+    /// What the learned bins (batch, frames, learned) excite, as [`Harmonics::excite`] has it, again with the
+    /// DFT as matrices.
+    ///
+    /// [`Harmonics::excite`]: crate::harmonics::Harmonics::excite
     fn excitation(&self, re: &Tensor, im: &Tensor) -> Result<(Tensor, Tensor)> {
         let (batch, frames, learned) = re.dims3()?;
-        let host = |t: &Tensor| t.detach().flatten_all()?.to_vec1::<f32>();
-        let (low_re, low_im) = (host(re)?, host(im)?);
+        let device = re.device();
         let harmonics = &self.inner.head.harmonics;
-        let mut excitation = Excitation::new(harmonics);
-        let (mut all_re, mut all_im) = (Vec::new(), Vec::new());
-        for (re, im) in low_re.chunks_exact(learned).zip(low_im.chunks_exact(learned)) {
-            harmonics.excite(re, im, &mut excitation);
-            all_re.extend_from_slice(&excitation.re);
-            all_im.extend_from_slice(&excitation.im);
-        }
-        let shape = (batch, frames, harmonics.bins().len());
-        Ok((
-            Tensor::from_vec(all_re, shape, re.device())?,
-            Tensor::from_vec(all_im, shape, re.device())?,
-        ))
+        let (low, high, bands) = (harmonics.low(), harmonics.bins(), harmonics.bands());
+        let samples = self.inner.window / 2;
+        let angle = |k: usize, n: usize| {
+            2.0 * std::f64::consts::PI * ((k * n) % samples) as f64 / samples as f64
+        };
+        let table = |rows: usize, columns: usize, value: &dyn Fn(usize, usize) -> f64| {
+            let values = (0..rows).flat_map(|r| (0..columns).map(move |c| value(r, c) as f32));
+            Tensor::from_iter(values, device)?.reshape((rows, columns))
+        };
+        let wave = |part: fn(f64) -> f64| {
+            table(learned, samples, &|k, n| if low.contains(&k) { part(angle(k, n)) } else { 0.0 })
+        };
+        let rows = |t: &Tensor| t.detach().reshape((batch * frames, learned));
+        let sound = (rows(re)?.matmul(&wave(f64::cos)?)? - rows(im)?.matmul(&wave(f64::sin)?)?)?;
+        let bent = sound.abs()?;
+        let scale = 4.0 / self.inner.window as f64;
+        let part = |part: fn(f64) -> f64| {
+            bent.matmul(&table(samples, high.len(), &|n, i| {
+                scale * part(angle(high.start + i, n))
+            })?)
+        };
+        let (re, im) = (part(f64::cos)?, part(f64::sin)?.neg()?);
+        let gather = matrix(high.len(), bands.count(), device, |one, out| {
+            out.fill(0.0);
+            bands.gather(one, out);
+        })?
+        .squeeze(0)?;
+        let energy = (re.sqr()? + im.sqr()?)?.matmul(&gather)?;
+        let energy = energy.broadcast_div(&gather.sum_keepdim(0)?)?;
+        let gain = (energy + f64::from(harmonics::FLOOR))?.sqrt()?.recip()?;
+        let expand = matrix(bands.count(), high.len(), device, |one, out| bands.expand(one, out))?
+            .squeeze(0)?;
+        let gain = gain.matmul(&expand)?;
+        let shape = (batch, frames, high.len());
+        Ok(((re * &gain)?.reshape(shape)?, (im * &gain)?.reshape(shape)?))
     }
 
     /// The noise in the real and the imaginary directions of all items, (batch, frames, bins) each.
