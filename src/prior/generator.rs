@@ -56,10 +56,24 @@ impl Generator {
     /// # Errors
     /// The last one is not whole; nothing was drawn.
     pub fn draw(&mut self, codes: &mut [u16]) -> Result<(), EngineError> {
+        self.draw_after(0, codes)
+    }
+
+    /// The same with the first `given` codes of each step taken as they are in `codes`: finer ones for
+    /// coarse ones that are known.
+    ///
+    /// # Errors
+    /// The last step is not whole, and nothing was drawn; or a given code is not in its codebook, and those
+    /// before it were.
+    pub fn draw_after(&mut self, given: usize, codes: &mut [u16]) -> Result<(), EngineError> {
         self.check_steps(codes.len())?;
-        for code in codes {
-            *code = self.sampler.draw(self.state.scores());
-            self.state.push(*code)?;
+        for step in codes.chunks_exact_mut(self.codes_per_step) {
+            for (i, code) in step.iter_mut().enumerate() {
+                if i >= given {
+                    *code = self.sampler.draw(self.state.scores());
+                }
+                self.state.push(*code)?;
+            }
         }
         Ok(())
     }
