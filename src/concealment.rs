@@ -6,13 +6,14 @@ use crate::prior::{Generator, Prior, Sampling};
 /// Seconds for which made-up sound keeps its loudness; the prior's guess gets worse with every step.
 const HOLD: f64 = 0.2;
 /// Seconds over which it then falls silent.
-const FADE_OUT: f64 = 0.2;
+const FADE_OUT: f64 = 1.8;
 /// Seconds over which sound rises after silence.
 const FADE_IN: f64 = 0.02;
 
-/// A decoder for a channel whose steps may be lost. What is missing is made up: the prior goes on from what
-/// came before, or without one the last step is repeated; after 0.2 s it fades into silence. The decoder's
-/// state goes on through it, so that nothing clicks at either end.
+/// A decoder for a channel whose steps may be lost. What is missing is made up: the coarse codes of the last
+/// step stay, which keep loudness and colour, and the prior draws fine ones for them; without a prior the whole
+/// step is repeated. From 0.2 s on it fades, to silence at 2 s. The decoder's state goes on through it, so
+/// that nothing clicks at either end.
 ///
 /// Nothing is allocated after it is made.
 ///
@@ -43,6 +44,8 @@ pub struct ConcealingDecoder {
     guess: Guess,
     /// The last step's codes, and whether there was one.
     step: Box<[u16]>,
+    /// Codes of a step that stay through made-up ones: those that cover more than a frame.
+    kept: usize,
     heard: bool,
     /// Samples made up since the last that were not.
     made_up: u64,
@@ -81,12 +84,17 @@ impl ConcealingDecoder {
             Some(prior) => Guess::Prior(Box::new(Generator::new(prior, levels, Sampling::LIKELY)?)),
             None => Guess::Repeat,
         };
-        let rate = f64::from(model.config().sample_rate);
+        let config = model.config();
+        let frames = config.layout().frames_per_step();
+        let coarse = config.vq.strides[..levels].iter().filter(|stride| **stride > 1);
+        let kept = coarse.map(|stride| frames / stride).sum();
+        let rate = f64::from(config.sample_rate);
         Ok(Self {
             decoder: StreamDecoder::with_batch(model, batch),
             levels,
             guess,
             step: vec![0; model.codes_per_step(levels)].into(),
+            kept,
             heard: false,
             made_up: 0,
             gain: 1.0,
@@ -137,7 +145,7 @@ impl ConcealingDecoder {
             return Ok(count);
         }
         if let Guess::Prior(generator) = &mut self.guess {
-            generator.draw(&mut self.step)?;
+            generator.draw_after(self.kept, &mut self.step)?;
         }
         self.decoder.process_into(&self.step, self.levels, samples)?;
         let held = self.hold.saturating_sub(self.made_up).min(count as u64);
@@ -222,14 +230,15 @@ mod tests {
     fn a_gap_is_filled_then_fades_and_never_clicks() {
         let model = Model::shipped().unwrap();
         let chunk = model.chunk_samples();
-        let codes = coded(&model, 40);
-        let lost = |i| (10..30).contains(&i);
+        let codes = coded(&model, 80);
+        let lost = |i| (10..70).contains(&i);
         let sound = decode(&model, &codes, lost);
         let step = |i: usize| &sound[i * chunk..(i + 1) * chunk];
-        // 0.2 s are five steps.
+        // 0.2 s are five steps, 2 s are fifty.
         assert!(power(step(12)) > 0.2 * power(step(8)));
-        assert!(power(step(22)) == 0.0 && power(step(29)) == 0.0);
-        assert!(power(step(38)) > 0.5 * power(step(8)), "it is back");
+        assert!(power(step(45)) < 0.2 * power(step(12)));
+        assert!(power(step(61)) == 0.0 && power(step(69)) == 0.0);
+        assert!(power(step(78)) > 0.5 * power(step(8)), "it is back");
         let jump =
             |samples: &[f32]| samples.windows(2).map(|w| (w[1] - w[0]).abs()).fold(0.0, f32::max);
         assert!(jump(&sound) <= 2.0 * jump(&sound[..9 * chunk]), "a click");

@@ -29,7 +29,6 @@ pub struct Noise {
 
 impl Noise {
     /// Noise for the `window / 2 + 1` bins of `shares`, and frames of `window` samples at every `hop`.
-    /// Takes about ten milliseconds for a window of 1920.
     pub fn new(window: usize, hop: usize, shares: Vec<f32>) -> Self {
         let first = shares.partition_point(|&share| share <= 0.0);
         let bins = shares.len() - first;
