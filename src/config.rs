@@ -176,7 +176,7 @@ impl CodecConfig {
         if self.voiced_bands > 65_536 {
             return bad("voiced_bands", &self.voiced_bands, "at most 65536");
         }
-        if self.voiced_bands > 0 && self.synthesis_window % 4 != 0 {
+        if self.voiced_bands > 0 && !self.synthesis_window.is_multiple_of(4) {
             return bad(
                 "synthesis_window",
                 &self.synthesis_window,

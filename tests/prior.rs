@@ -10,7 +10,7 @@ use std::path::Path;
 use safetensors::{Dtype, SafeTensors};
 use support::{Random, default_prior, odd, prior, prior_weights, small_prior};
 use tessera_codec::engine::{EngineError, InstructionSet, Model, ModelError};
-use tessera_codec::prior::{Prior, PriorConfig, PriorState};
+use tessera_codec::prior::{Generator, Prior, PriorConfig, PriorState, Sampling};
 
 fn model() -> Model {
     support::model(&odd(), 3, Dtype::F16)
@@ -210,6 +210,34 @@ fn a_stream_knows_what_it_was_given_and_nothing_else() {
         let error = PriorState::new(&prior, given).unwrap_err();
         assert_eq!(error, EngineError::Levels { given, most: 4 });
     }
+}
+
+#[test]
+fn fine_codes_are_drawn_for_given_coarse_ones() {
+    let model = model();
+    let config = small_prior(&model);
+    let prior = prior(&config, 3, 1.0);
+    let (levels, steps) = (prior.levels(), 20);
+    let given = codes(&config, 5, levels, steps);
+    let per_step = prior.codes_per_step(levels);
+    let draw = |kept: usize| {
+        let mut generator = Generator::new(&prior, levels, Sampling::default()).unwrap();
+        let mut drawn = given.clone();
+        generator.draw_after(kept, &mut drawn).unwrap();
+        drawn
+    };
+    for kept in [0, 1, per_step - 1, per_step] {
+        let drawn = draw(kept);
+        let pairs = given.chunks(per_step).zip(drawn.chunks(per_step));
+        pairs.for_each(|(given, drawn)| assert_eq!(given[..kept], drawn[..kept]));
+        assert_eq!(kept == per_step, drawn == given);
+    }
+    assert_ne!(draw(0), draw(1));
+    // A code that there is not is no code to go on from.
+    let mut wrong = given.clone();
+    wrong[per_step] = u16::MAX;
+    let mut generator = Generator::new(&prior, levels, Sampling::default()).unwrap();
+    assert!(generator.draw_after(1, &mut wrong).is_err());
 }
 
 #[test]
