@@ -14,6 +14,8 @@ use crate::tokens::Tokens;
 
 /// Steps computed at once: the weights are read once for all of them, and memory stays small.
 const BATCH: usize = 32;
+/// And by all channels of a decoder together, of which a file may claim many: each step at once takes room.
+const DECODED: usize = 4 * BATCH;
 
 /// Samples of some steps by channel, or why there are none.
 pub type Decoded = Result<Vec<Vec<f32>>, EngineError>;
@@ -82,7 +84,8 @@ impl Decoders {
         levels: usize,
         threads: usize,
     ) -> Result<Self, EngineError> {
-        let streams = vec![ConcealingDecoder::new(model, prior, levels, BATCH)?; channels];
+        let batch = (DECODED / channels.max(1)).clamp(1, BATCH);
+        let streams = vec![ConcealingDecoder::new(model, prior, levels, batch)?; channels];
         Ok(Self { model: model.clone(), streams, threads })
     }
 
