@@ -86,10 +86,13 @@ fn a_lost_chunk_is_reported_faded_and_keeps_the_time() {
     assert!((report.concealed_seconds - 1.0).abs() < 1e-9);
     assert_eq!(out[0].len(), whole[0].len());
     let lost = report.damages[0].first as usize * 48_000;
-    // Unchanged before, silent in the middle of the gap, the same again well after it.
+    // Unchanged before, ever softer in the gap, the same again well after it.
     assert_eq!(out[0][..lost - 1440], whole[0][..lost - 1440]);
-    let quiet = lost + 20_000..lost + 45_000;
-    assert!(out.iter().all(|c| c[quiet.clone()].iter().all(|v| *v == 0.0)));
+    let power = |samples: &[f32]| samples.iter().map(|v| v * v).sum::<f32>() / samples.len() as f32;
+    for c in &out {
+        let (early, late) = (power(&c[lost..lost + 8000]), power(&c[lost + 38_000..lost + 46_000]));
+        assert!(early > 0.0 && late > 0.0 && late < 0.8 * early, "{early} {late}");
+    }
     let after = lost + 48_000 + 20_000;
     for (a, b) in out[1][after..].iter().zip(&whole[1][after..]) {
         assert!((a - b).abs() < 1e-5);
@@ -114,7 +117,7 @@ fn the_prior_makes_up_what_is_lost() {
     let lost = report.damages[0].first as usize * 48_000;
     assert_eq!(guessed[0][..lost - 1440], repeated[0][..lost - 1440]);
     assert_ne!(guessed[0][lost..lost + 9600], repeated[0][lost..lost + 9600]);
-    assert!(guessed[0][lost + 20_000..lost + 45_000].iter().all(|v| *v == 0.0));
+    assert!(guessed[0][lost + 20_000..lost + 45_000].iter().any(|v| *v != 0.0));
     assert_eq!(guessed[0].len(), whole[0].len());
     let other = support::model(model.config(), 6, Dtype::F32);
     let wrong = support::prior(&support::small_prior(&other), 3, 1.0);
@@ -192,7 +195,8 @@ fn after_a_long_gap_the_stream_begins_anew() {
     let lag = header.pre_skip as usize;
     let (gap, end) = (3 * 48_000 - lag, 63 * 48_000 - lag);
     assert!(out[0][gap..gap + 4_800].iter().any(|v| *v != 0.0));
-    assert!(out[0][gap + 19_201..end].iter().all(|v| *v == 0.0));
+    // Silent after two seconds, give or take the rounding of the fade.
+    assert!(out[0][gap + 97_000..end].iter().all(|v| *v == 0.0));
 
     let mut decoder = StreamDecoder::new(&model);
     decoder.reset_at(63 * u64::from(header.steps_per_chunk));
