@@ -39,6 +39,9 @@ pub struct TrainConfig {
     pub precision: Precision,
     /// Relative weight of each kind (first-level subfolder) of the data; 1 where not named.
     pub kind_weights: BTreeMap<String, f64>,
+    /// Share of the crops that are made by arithmetic, 0..=1: tones, chords, sweeps, plain waveforms and
+    /// clicks, which recordings hold next to none of.
+    pub synthetic: f64,
 }
 
 /// AdamW with warm-up and cosine decay.
@@ -113,6 +116,7 @@ impl Default for TrainConfig {
             adversarial: None,
             precision: Precision::F32,
             kind_weights: BTreeMap::new(),
+            synthetic: 0.05,
         }
     }
 }

@@ -10,6 +10,7 @@ mod cache;
 mod draw;
 mod loader;
 mod scan;
+mod synthetic;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -113,6 +114,9 @@ pub struct DatasetOptions {
     pub validation_fraction: f64,
     /// How often a kind (first-level subfolder) is drawn, relative to the others; 1 if not named.
     pub kind_weights: BTreeMap<String, f64>,
+    /// Share of the training crops that are made by arithmetic (tones, chords, sweeps, plain waveforms,
+    /// clicks) instead of drawn from the folder, 0..=1.
+    pub synthetic: f64,
     /// Range of the random gain in dB; it never takes a crop above full scale.
     pub gain_db: (f32, f32),
 }
@@ -123,6 +127,7 @@ impl Default for DatasetOptions {
             sample_rate: 48_000,
             validation_fraction: 0.03,
             kind_weights: BTreeMap::new(),
+            synthetic: 0.0,
             gain_db: (-12.0, 3.0),
         }
     }
@@ -165,6 +170,8 @@ pub struct Dataset {
     cache: Cache,
     training: Draw,
     validation: Draw,
+    sample_rate: u32,
+    synthetic: f64,
     gain_db: (f32, f32),
 }
 
@@ -243,15 +250,22 @@ impl Dataset {
             cache_bytes: cache.bytes(),
             reused,
         };
-        let dataset =
-            Self { folder: folder.into(), cache, training, validation, gain_db: options.gain_db };
+        let dataset = Self {
+            folder: folder.into(),
+            cache,
+            training,
+            validation,
+            sample_rate: options.sample_rate,
+            synthetic: options.synthetic,
+            gain_db: options.gain_db,
+        };
         Ok((dataset, report))
     }
 
     /// The batch of training step `step`: `batch` crops of `samples` samples, one after the other.
     ///
     /// Every crop is one channel of one file at a random gain; where the file is shorter, zeros
-    /// surround it. The result depends on the arguments and the folder alone.
+    /// surround it. A share of them is synthetic, if the options ask for it. The result depends on the arguments and the folder alone.
     ///
     /// # Errors
     /// [`DatasetError::Cache`] if the cache cannot be read any more, [`DatasetError::Option`] if
@@ -263,7 +277,8 @@ impl Dataset {
         batch: usize,
         samples: usize,
     ) -> Result<Vec<f32>, DatasetError> {
-        self.crops(&self.training, Rng::new(seed, step), batch, samples, Some(self.gain_db))
+        let rng = Rng::new(seed, step);
+        self.crops(&self.training, rng, batch, samples, Some((self.synthetic, self.gain_db)))
     }
 
     /// Whether [`Dataset::validation_crops`] has anything to give.
@@ -289,7 +304,7 @@ impl Dataset {
         mut rng: Rng,
         count: usize,
         samples: usize,
-        gain_db: Option<(f32, f32)>,
+        varied: Option<(f64, (f32, f32))>,
     ) -> Result<Vec<f32>, DatasetError> {
         if samples == 0 {
             return Err(DatasetError::Option {
@@ -300,10 +315,15 @@ impl Dataset {
         }
         let mut crops = vec![0.0; count * samples];
         for crop in crops.chunks_exact_mut(samples) {
+            // Without a share to make, the numbers drawn are those of a set that cannot.
+            if varied.is_some_and(|(share, _)| share > 0.0 && rng.uniform() < share) {
+                synthetic::fill(crop, self.sample_rate, &mut rng);
+                continue;
+            }
             let place = draw.place(&self.cache, samples, &mut rng);
             let sounding = &mut crop[place.offset..place.offset + place.frames];
             self.cache.read(place.clip, place.channel, place.start, sounding)?;
-            if let Some((low, high)) = gain_db {
+            if let Some((_, (low, high))) = varied {
                 let gain = 10f32.powf((low + (high - low) * rng.uniform() as f32) / 20.0);
                 let peak = sounding.iter().fold(0.0f32, |peak, s| peak.max(s.abs()));
                 let gain = if peak * gain > 1.0 { 1.0 / peak } else { gain };
@@ -325,6 +345,9 @@ fn check(options: &DatasetOptions) -> Result<(), DatasetError> {
     if !(0.0..1.0).contains(&options.validation_fraction) {
         let value = options.validation_fraction.to_string();
         return error("validation_fraction", value, "it must be at least 0 and below 1");
+    }
+    if !(0.0..=1.0).contains(&options.synthetic) {
+        return error("synthetic", options.synthetic.to_string(), "a share is from 0 to 1");
     }
     let (low, high) = options.gain_db;
     if !(-120.0..=120.0).contains(&low) || !(low..=120.0).contains(&high) {

@@ -6,9 +6,6 @@ use multiversion::multiversion;
 use super::kernel::Kernel;
 use crate::math::{self, GELU_CUBIC as CUBIC, GELU_SCALE as SCALE};
 
-/// Values given to a thread at a time.
-const BLOCK: usize = 1 << 14;
-
 /// `x / (1 + exp(-2 sqrt(2/pi) (x + 0.044715 x³)))`, element by element.
 ///
 /// # Errors
@@ -38,10 +35,6 @@ struct Gelu;
 
 impl Kernel for Gelu {
     const NAMES: [&'static str; 2] = ["gelu", "gelu-backward"];
-
-    fn block(&self) -> usize {
-        BLOCK
-    }
 
     fn forward(&self, x: &[f32], y: &mut [f32]) {
         forward(x, y);

@@ -11,7 +11,9 @@ pub trait Kernel: Clone + Send + Sync + 'static {
     const NAMES: [&'static str; 2];
 
     /// Values given to a thread at a time: whole rows, where the operation works on rows.
-    fn block(&self) -> usize;
+    fn block(&self) -> usize {
+        1 << 14
+    }
 
     /// The output `y` of `x`.
     fn forward(&self, x: &[f32], y: &mut [f32]);

@@ -7,8 +7,6 @@ use super::kernel::Kernel;
 
 /// Slope below zero.
 const SLOPE: f32 = 0.1;
-/// Values given to a thread at a time.
-const BLOCK: usize = 1 << 14;
 
 /// `x` above zero, a tenth of it below, element by element.
 ///
@@ -42,10 +40,6 @@ struct LeakyRelu;
 
 impl Kernel for LeakyRelu {
     const NAMES: [&'static str; 2] = ["leaky-relu", "leaky-relu-backward"];
-
-    fn block(&self) -> usize {
-        BLOCK
-    }
 
     fn forward(&self, x: &[f32], y: &mut [f32]) {
         forward(x, y);

@@ -245,6 +245,24 @@ fn crops_are_drawn_where_there_is_sound() {
 }
 
 #[test]
+fn a_share_of_the_crops_is_synthetic_and_never_those_for_validation() {
+    let folders = Folders::new();
+    for name in ["a", "b", "c", "d"] {
+        folders.wav(&format!("{name}.wav"), 48_000, 48_000, &[|_| 0.25]);
+    }
+    let options = |synthetic| DatasetOptions { synthetic, validation_fraction: 0.3, ..plain() };
+    let (set, _) = folders.open_with(&options(0.25)).unwrap();
+    let crops = set.batch(3, 4, 400, 160).unwrap();
+    let flat = |crop: &&[f32]| crop.iter().all(|s| *s == crop[0]);
+    let recorded = crops.chunks_exact(160).filter(flat).count();
+    assert!((260..340).contains(&recorded), "{recorded}");
+    let (all, _) = folders.open_with(&options(1.0)).unwrap();
+    assert_eq!(all.batch(3, 4, 40, 160).unwrap().chunks_exact(160).filter(flat).count(), 0);
+    let validation = all.validation_crops(20, 160).unwrap();
+    assert_eq!(validation.chunks_exact(160).filter(flat).count(), 20);
+}
+
+#[test]
 fn gain_never_clips() {
     let folders = Folders::new();
     folders.wav("a.wav", 48_000, 48_000, &[tone]);
@@ -294,6 +312,8 @@ fn bad_options_are_errors() {
         ("validation_fraction", DatasetOptions { validation_fraction: f64::NAN, ..plain() }),
         ("gain_db", DatasetOptions { gain_db: (3.0, -3.0), ..plain() }),
         ("gain_db", DatasetOptions { gain_db: (f32::NAN, 0.0), ..plain() }),
+        ("synthetic", DatasetOptions { synthetic: 1.5, ..plain() }),
+        ("synthetic", DatasetOptions { synthetic: f64::NAN, ..plain() }),
         ("kind_weights", DatasetOptions { kind_weights: weights("a", -1.0), ..plain() }),
         ("kind_weights", DatasetOptions { kind_weights: weights("b", 1.0), ..plain() }),
     ] {

@@ -24,6 +24,7 @@ pub fn open(folder: &Path, run: &Path, config: &TrainConfig, stop: &Interrupt) -
     let options = DatasetOptions {
         sample_rate: config.codec.sample_rate,
         kind_weights: config.kind_weights.clone(),
+        synthetic: config.synthetic,
         ..Default::default()
     };
     let mut bar: Option<Progress> = None;
