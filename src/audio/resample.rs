@@ -12,7 +12,8 @@ use super::source::{AudioError, check_shape};
 /// 2.5 % of the bandwidth, with more than 120 dB of rejection.
 const FILTER_TAPS: u64 = 1024;
 
-/// Largest FFT block; bounds memory and delay for rates with a small common divisor.
+/// Largest FFT block of all channels together; bounds memory and delay for rates with a small common
+/// divisor.
 const MAX_FFT_BLOCK: u64 = 1 << 18;
 
 /// Rates further apart than this are no audio; they get a simple conversion.
@@ -22,7 +23,10 @@ const MAX_FILTERED_RATIO: u64 = 256;
 const SINC_TAPS: usize = 256;
 
 /// Input frames the interpolated filter takes at a time.
-const SINC_BLOCK: usize = 4096;
+const SINC_BLOCK: usize = 512;
+
+/// Zeros tried in front of the interpolated filter's input, fewer than this.
+const SINC_LEADS: u64 = 4096;
 
 /// Output frames a block of [`StreamResampler::block_frames`] makes, at most.
 const BLOCK_FRAMES: u64 = 1 << 15;
@@ -87,7 +91,7 @@ impl StreamResampler {
         let periods = FILTER_TAPS.div_ceil(low).next_multiple_of(2);
         let method = if from == to {
             Method::Identity
-        } else if periods * high <= MAX_FFT_BLOCK {
+        } else if periods * high * channels as u64 <= MAX_FFT_BLOCK {
             let block = periods as usize * (from / divisor) as usize;
             let fft = Fft::<f64>::new_custom(
                 from as usize,
@@ -217,7 +221,7 @@ pub fn resample_all(input: &[f32], from: u32, to: u32) -> Result<Vec<f32>, Audio
     Ok(out.pop().unwrap_or_default())
 }
 
-/// For rates with a small common divisor (44,101 Hz to 48,000 Hz is no problem, 191,999 Hz is).
+/// For rates with a small common divisor: 191,999 and 48,000 Hz, or 44,101 and 48,000 Hz in many channels.
 fn sinc(from: u32, to: u32, channels: usize) -> Result<Filter, AudioError> {
     let decimation = from.div_ceil(to).max(1) as usize;
     let parameters = SincInterpolationParameters {
@@ -241,9 +245,11 @@ fn sinc(from: u32, to: u32, channels: usize) -> Result<Filter, AudioError> {
         let rest = (half + lead) * to % from;
         rest.min(from - rest)
     };
-    let lead = (0..SINC_BLOCK as u64).min_by_key(off).unwrap_or(0);
-    filter.filled = lead as usize;
+    let lead = (0..SINC_LEADS).min_by_key(off).unwrap_or(0);
     filter.delay = (((half + lead) * to + from / 2) / from).saturating_sub(1) as usize;
+    let zeros = vec![0.0; lead as usize];
+    // All that comes of them is within the delay, and dropped.
+    filter.process(&vec![&zeros; channels], zeros.len(), &mut vec![Vec::new(); channels])?;
     Ok(filter)
 }
 

@@ -67,12 +67,22 @@ fn small_files_that_promise_much() {
     };
     let rate = |hertz: u32| hertz.to_be_bytes();
     let samples = |count: u64| count.to_be_bytes();
+    let many = |hertz| {
+        let many = [0, 32];
+        let (rate, samples) = (rate(hertz), samples(u64::from(hertz)));
+        let fields: [(usize, &[u8]); 3] =
+            [(at::CHANNELS, &many), (at::SOURCE_RATE, &rate), (at::SAMPLES, &samples)];
+        set(&fields)
+    };
     let cases: Vec<(&str, Vec<u8>)> = vec![
         ("nothing after the header", set(&[])),
         ("2^60 samples", set(&[(at::SAMPLES, &samples(1 << 60))])),
         ("2^39 samples", set(&[(at::SAMPLES, &samples(1 << 39))])),
         ("65535 channels", set(&[(at::CHANNELS, &[255, 255])])),
         ("32 channels", set(&[(at::CHANNELS, &[0, 32]), (at::SAMPLES, &samples(9_600))])),
+        ("32 channels at 44,101 Hz", many(44_101)),
+        ("32 channels at 96,001 Hz", many(96_001)),
+        ("32 channels at 767,999 Hz", many(767_999)),
         ("a sample a second", set(&[(at::SOURCE_RATE, &rate(1)), (at::SAMPLES, &samples(2))])),
         ("4 hours of pre-skip", set(&[(at::PRE_SKIP, &[0, 16, 0, 0])])),
     ];
