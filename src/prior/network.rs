@@ -13,6 +13,7 @@ use crate::bitstream::{FileError, write_atomically};
 use crate::config::ConfigError;
 use crate::model::ops::{self, Precision};
 use crate::model::{Block, BlockShape, Builder, Linear, Params, standard_normal};
+use crate::model_files::{ModelError, PriorFiles};
 
 /// Deviation of what an embedding has of its own where it begins as its code.
 const OWN_EMBEDDING: f64 = 0.3;
@@ -83,6 +84,25 @@ pub fn save_prior(
         .collect::<Result<BTreeMap<_, _>>>()?;
     write_atomically(&dir.join(PRIOR_WEIGHTS_FILE), &safetensors::serialize(&half, None)?)?;
     Ok(write_atomically(&dir.join(PRIOR_CONFIG_FILE), config.to_json()?.as_bytes())?)
+}
+
+/// The configuration and weights, by name, of the prior in the folder `dir`: to train it on.
+///
+/// # Errors
+/// The files are missing, or hold no prior.
+pub fn load_prior(
+    dir: &Path,
+) -> std::result::Result<(PriorConfig, BTreeMap<String, Tensor>), ModelError> {
+    let PriorFiles { config, weights, .. } = PriorFiles::load(dir)?;
+    let tensors = candle_core::safetensors::load_buffer(&weights.bytes, &Device::Cpu)
+        .map_err(|e| weights.error(e))?;
+    let full = tensors.into_iter().map(|(name, t)| Ok((name, t.to_dtype(DType::F32)?)));
+    let network = full
+        .collect::<Result<_>>()
+        .and_then(|tensors| PriorNetwork::from_tensors(&config, &tensors, &Device::Cpu))
+        .map_err(|e| weights.error(e))?;
+    let snapshot = network.params.snapshot().map_err(|e| weights.error(e))?;
+    Ok((config, snapshot))
 }
 
 /// Steps in a row, of one channel, as [`Batch`] takes them.

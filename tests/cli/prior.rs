@@ -75,6 +75,26 @@ fn from_tokens_to_a_prior_beside_its_model() {
     assert!(tensors.iter().all(|(_, view)| view.dtype() == safetensors::Dtype::F16));
     tessera(&["prior", "export", &run, &with_prior]).expect(1, &["exists already", "--force"]);
     tessera(&["prior", "export", &run, &with_prior, "--force"]).expect(0, &[]);
+    let exported = std::fs::read(Path::new(&with_prior).join("prior.safetensors")).unwrap();
+
+    // A prior that is there is a beginning for another, which takes over its network.
+    let further = |run: &str, more: &[&str]| {
+        let args =
+            ["prior", "train", &data, "--model", model(), "--init", &with_prior, "--out", run];
+        tessera(&[&args[..], &["--steps", "1"], more].concat())
+    };
+    let (init, wrong) = (folder.text("init"), folder.text("wrong.json"));
+    // A rate at which nothing moves by as much as half precision keeps.
+    std::fs::write(&config, r#"{"optimizer": {"learning_rate": 1e-12}}"#).unwrap();
+    further(&init, &["--config", &config]).expect(0, &["done: 1 steps"]);
+    let file = |folder: &str, name: &str| std::fs::read(Path::new(folder).join(name)).unwrap();
+    assert_eq!(file(&init, "prior.json"), file(&with_prior, "prior.json"));
+    tessera(&["prior", "export", &init, &with_prior, "--force"]).expect(0, &[]);
+    assert_eq!(file(&with_prior, "prior.safetensors"), exported);
+    std::fs::write(&wrong, TINY.replace("\"dim\": 8", "\"dim\": 16")).unwrap();
+    further(&folder.text("no1"), &["--config", &wrong])
+        .expect(1, &["another network", "prior.json"]);
+    further(&init, &["--resume"]).expect(2, &["--init"]);
 
     // Tokens of another model are none.
     let (other, second) = (folder.text("other"), folder.text("run2"));

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use candle_core::Tensor;
 use tessera_codec::codec::load_model;
 use tessera_codec::train::checkpoint::{self, CONFIG, Progress};
@@ -53,8 +53,8 @@ pub fn run(args: Args) -> Result<Outcome> {
     };
     let model = match &args.init {
         Some(folder) => {
-            let configured = args.run.config.as_deref().map(names_network).transpose()?;
-            Some(initial(folder, &mut config, configured.unwrap_or(false))?)
+            let configured = args.run.names("codec")?;
+            Some(initial(folder, &mut config, configured)?)
         }
         None => None,
     };
@@ -110,15 +110,6 @@ fn initial(
     }
     config.codec = codec;
     Ok(weights)
-}
-
-/// Whether a configuration says anything of the network.
-fn names_network(path: &Path) -> Result<bool> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot use the configuration {}", path.display()))?;
-    let value: serde_json::Value = serde_json::from_str(&text)
-        .with_context(|| format!("cannot use the configuration {}", path.display()))?;
-    Ok(value.get("codec").is_some())
 }
 
 /// Configuration and seed of the run to go on with, which what is asked for must not contradict.

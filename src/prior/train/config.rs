@@ -44,11 +44,16 @@ pub struct NetworkShape {
     pub steps: usize,
 }
 
+impl From<&PriorConfig> for NetworkShape {
+    fn from(prior: &PriorConfig) -> Self {
+        let PriorConfig { embedding, dim, blocks, kernel, expansion, width, steps, .. } = *prior;
+        Self { embedding, dim, blocks, kernel, expansion, width, steps }
+    }
+}
+
 impl Default for NetworkShape {
     fn default() -> Self {
-        let PriorConfig { embedding, dim, blocks, kernel, expansion, width, steps, .. } =
-            PriorConfig::new(String::new(), Vec::new(), 0);
-        Self { embedding, dim, blocks, kernel, expansion, width, steps }
+        Self::from(&PriorConfig::new(String::new(), Vec::new(), 0))
     }
 }
 

@@ -34,6 +34,12 @@ pub struct PriorProgress {
     pub best: Option<Best>,
 }
 
+impl PriorProgress {
+    fn start(seed: u64) -> Self {
+        Self { step: 0, optimizer_steps: 0, elapsed: 0.0, seed, best: None }
+    }
+}
+
 /// A validation that none was better than.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Best {
@@ -115,9 +121,27 @@ impl PriorTrainer {
         prior.check()?;
         let network = PriorNetwork::random(prior, seed, device)?;
         network.start_from_codebooks(codebooks, seed)?;
-        let progress =
-            PriorProgress { step: 0, optimizer_steps: 0, elapsed: 0.0, seed, best: None };
-        Self::build(config, budget, tokens, network, progress)
+        Self::build(config, budget, tokens, network, PriorProgress::start(seed))
+    }
+
+    /// A run that begins with the weights of a prior, by name, of the same shape: one for a codec that was
+    /// trained further, or for other sounds.
+    ///
+    /// # Errors
+    /// As [`Self::new`], or the weights are of another shape.
+    pub fn fine_tune(
+        config: &PriorTrainConfig,
+        prior: &PriorConfig,
+        budget: Budget,
+        tokens: Arc<TokenSet>,
+        weights: &BTreeMap<String, Tensor>,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self, TrainError> {
+        config.check()?;
+        prior.check()?;
+        let network = PriorNetwork::from_tensors(prior, weights, device)?;
+        Self::build(config, budget, tokens, network, PriorProgress::start(seed))
     }
 
     /// A run from where its checkpoint stands.

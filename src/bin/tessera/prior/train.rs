@@ -1,14 +1,18 @@
 //! `tessera prior train`: a prior from audio, or from tokens.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use candle_core::Tensor;
 use tessera_codec::bitstream::write_atomically;
 use tessera_codec::engine::Model;
+use tessera_codec::prior::network::load_prior;
 use tessera_codec::prior::train::{
-    Baselines, PriorTrainConfig, PriorTrainer, TokenReport, TokenSet, baselines, load_progress,
+    Baselines, NetworkShape, PriorTrainConfig, PriorTrainer, TokenReport, TokenSet, baselines,
+    load_progress,
 };
 use tessera_codec::prior::{PRIOR_CONFIG_FILE, PriorConfig};
 use tessera_codec::train::checkpoint::CONFIG;
@@ -42,6 +46,10 @@ pub struct Args {
     /// configuration names others. Validation is with the first.
     #[arg(long, value_name = "DB,..", value_delimiter = ',', allow_hyphen_values = true)]
     gains: Option<Vec<f64>>,
+    /// Begin with the prior in this model's folder, of the same levels and codes: for a model that was
+    /// trained further, or for other sounds. A configuration that names a network has to name its.
+    #[arg(long, value_name = "MODEL_DIR", conflicts_with = "resume")]
+    init: Option<PathBuf>,
 }
 
 pub fn run(args: Args) -> Result<Outcome> {
@@ -49,9 +57,13 @@ pub fn run(args: Args) -> Result<Outcome> {
     let device = args.run.open_device()?;
     let model = args.model.load()?;
     let checkpoint = args.run.make_folder()?;
-    let (config, seed) = match args.run.resume {
+    let (mut config, seed) = match args.run.resume {
         true => continued(&args, &checkpoint)?,
         false => (begun(&args)?, args.run.new_seed()),
+    };
+    let weights = match &args.init {
+        Some(folder) => Some(initial(folder, &mut config, args.run.names("network")?, &model)?),
+        None => None,
     };
     let prior = config.network.prior(model.id_hex(), model.config());
     prior.check().context("a prior cannot be made for this model with this configuration")?;
@@ -63,6 +75,8 @@ pub fn run(args: Args) -> Result<Outcome> {
     let tokens = Arc::new(open(&args.data, &folder, &model, &config, &interrupt)?);
     let trainer = if args.run.resume {
         PriorTrainer::resume(&config, &prior, budget, tokens.clone(), &checkpoint, &device)?
+    } else if let Some(weights) = &weights {
+        PriorTrainer::fine_tune(&config, &prior, budget, tokens.clone(), weights, seed, &device)?
     } else {
         let codebooks = args.model.load_codec()?.codebooks();
         PriorTrainer::new(&config, &prior, budget, tokens.clone(), &codebooks, seed, &device)?
@@ -92,6 +106,38 @@ pub fn run(args: Args) -> Result<Outcome> {
     );
     let mut run = PriorRun { trainer, monitor, baselines, folder, checkpoint, prior };
     session::train(&mut run, &interrupt, &next)
+}
+
+/// The weights of the prior to begin with, whose network the configuration takes over or has to have.
+fn initial(
+    folder: &Path,
+    config: &mut PriorTrainConfig,
+    configured: bool,
+    model: &Model,
+) -> Result<BTreeMap<String, Tensor>> {
+    let (found, weights) = load_prior(folder)?;
+    let shape = NetworkShape::from(&found);
+    if configured && config.network != shape {
+        bail!(
+            "the configuration describes another network than the prior in {}; leave `network` out, or \
+             as that prior's {PRIOR_CONFIG_FILE} has it",
+            folder.display()
+        );
+    }
+    config.network = shape;
+    let wanted = config.network.prior(found.codec.clone(), model.config());
+    if found != wanted {
+        bail!(
+            "the prior in {} is for tokens of strides {:?} and {} codes a level, the model's have {:?} \
+             and {}",
+            folder.display(),
+            found.strides,
+            found.codebook_size,
+            wanted.strides,
+            wanted.codebook_size
+        );
+    }
+    Ok(weights)
 }
 
 /// The tokens, and what is to be said of them.

@@ -113,6 +113,15 @@ impl RunArgs {
         Ok((read_config(&self.out.join(CONFIG), from_json)?, self.asked(from_json)?))
     }
 
+    /// Whether the configuration that is asked for says anything of `key`.
+    pub fn names(&self, key: &str) -> Result<bool> {
+        let Some(path) = &self.config else { return Ok(false) };
+        let about = || format!("cannot use the configuration {}", path.display());
+        let text = std::fs::read_to_string(path).with_context(about)?;
+        let value: serde_json::Value = serde_json::from_str(&text).with_context(about)?;
+        Ok(value.get(key).is_some())
+    }
+
     fn asked<C>(&self, from_json: FromJson<C>) -> Result<Option<C>> {
         self.config.as_deref().map(|path| read_config(path, from_json)).transpose()
     }
