@@ -3,6 +3,7 @@
 //! Without Xvfb, openbox and ImageMagick the test says so and ends.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -26,6 +27,22 @@ fn start(command: &mut Command) -> Option<Running> {
         .spawn()
         .ok()
         .map(Running)
+}
+
+/// A virtual screen that is ready, and its name: a number that was free, which it tells when it listens.
+fn screen() -> (Running, String) {
+    let mut server = Command::new("Xvfb")
+        .args(["-displayfd", "1", "-screen", "0", "1000x700x24"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map(Running)
+        .unwrap();
+    let mut number = String::new();
+    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut number).unwrap();
+    assert!(!number.trim().is_empty(), "Xvfb has ended");
+    (server, format!(":{}", number.trim()))
 }
 
 /// A picture of the screen: width, height, RGB.
@@ -66,10 +83,7 @@ fn the_window_shows_tokens_and_knobs() {
         println!("skipped: Xvfb, openbox and ImageMagick are needed");
         return;
     }
-    let display = format!(":{}", 200 + std::process::id() % 5000);
-    let screen = ["-screen", "0", "1000x700x24"];
-    let _screen = start(Command::new("Xvfb").arg(&display).args(screen)).unwrap();
-    sleep(Duration::from_secs(1));
+    let (_screen, display) = screen();
     let _manager = start(Command::new("openbox").env("DISPLAY", &display));
     let mut tessera = start(
         Command::new(env!("CARGO_BIN_EXE_tessera-standalone"))
