@@ -39,8 +39,8 @@ pub struct TrainConfig {
     pub precision: Precision,
     /// Relative weight of each kind (first-level subfolder) of the data; 1 where not named.
     pub kind_weights: BTreeMap<String, f64>,
-    /// Share of the crops that are made by arithmetic, 0..=1: tones, chords, sweeps, plain waveforms and
-    /// clicks, which recordings hold next to none of.
+    /// Share of the crops that are made by arithmetic, 0..=1: tones, bands of noise, chords, sweeps, plain
+    /// waveforms and clicks, which recordings hold next to none of.
     pub synthetic: f64,
 }
 

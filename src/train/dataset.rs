@@ -114,8 +114,8 @@ pub struct DatasetOptions {
     pub validation_fraction: f64,
     /// How often a kind (first-level subfolder) is drawn, relative to the others; 1 if not named.
     pub kind_weights: BTreeMap<String, f64>,
-    /// Share of the training crops that are made by arithmetic (tones, chords, sweeps, plain waveforms,
-    /// clicks) instead of drawn from the folder, 0..=1.
+    /// Share of the training crops that are made by arithmetic (tones, bands of noise, chords, sweeps,
+    /// plain waveforms, clicks) instead of drawn from the folder, 0..=1.
     pub synthetic: f64,
     /// Range of the random gain in dB; it never takes a crop above full scale.
     pub gain_db: (f32, f32),

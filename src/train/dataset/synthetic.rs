@@ -1,4 +1,4 @@
-//! Crops made by arithmetic: tones, chords, sweeps, plain waveforms and clicks.
+//! Crops made by arithmetic: tones, bands of noise, chords, sweeps, plain waveforms and clicks.
 //!
 //! Recordings hold next to nothing so bare. A codec that never heard a lone tone takes it for nothing at
 //! all, and a synthesizer plays little else.
@@ -8,6 +8,11 @@ use std::ops::Range;
 
 use super::draw::Rng;
 
+/// Widths of bands of noise in octaves. Absolute differences ask for the median: of a line whose place the
+/// codes do not tell yet, that is nothing, and nothing is learned. From bands to lines there is a way.
+const WIDTHS: (f64, f64) = (0.003, 1.0);
+/// Sines that make a band of noise.
+const SINES: usize = 24;
 /// Fundamentals of plain waveforms and chords in Hz.
 const NOTES: (f64, f64) = (55.0, 1_760.0);
 /// Bare tones in Hz: what is above would be in the noise of any recording.
@@ -66,7 +71,8 @@ pub(super) fn fill(out: &mut [f32], rate: u32, rng: &mut Rng) {
     let mut sound = vec![0.0; out.len()];
     let rate = f64::from(rate);
     match rng.uniform() {
-        ..0.45 => tones(&mut sound, rate, 1, TONES, rng),
+        ..0.25 => tones(&mut sound, rate, 1, TONES, rng),
+        ..0.5 => band(&mut sound, rate, rng),
         ..0.6 => tones(&mut sound, rate, 2 + rng.below(4) as usize, NOTES, rng),
         ..0.7 => sweep(&mut sound, rate, rng),
         ..0.92 => waveform(&mut sound, rate, rng),
@@ -86,6 +92,17 @@ fn tones(out: &mut [f64], rate: f64, count: usize, range: (f64, f64), rng: &mut 
         let turns = frequency(rng, top) / rate;
         let gain = between(rng, (0.3, 1.0));
         Oscillator::new(turns, turns, out.len(), rng.uniform()).add_to(out, gain);
+    }
+    shape(out, rate, rng);
+}
+
+/// Noise around a frequency, as wide as the octaves drawn.
+fn band(out: &mut [f64], rate: f64, rng: &mut Rng) {
+    let half = 2f64.powf(frequency(rng, WIDTHS) / 2.0);
+    let middle = frequency(rng, (TONES.0, TONES.1.min(TOP * rate / 2.0 / half)));
+    for _ in 0..SINES {
+        let turns = frequency(rng, (middle / half, middle * half)) / rate;
+        Oscillator::new(turns, turns, out.len(), rng.uniform()).add_to(out, 1.0);
     }
     shape(out, rate, rng);
 }
