@@ -3,7 +3,7 @@
 
 use crate::bands::Bands;
 use crate::config::CodecConfig;
-use crate::harmonics::Harmonics;
+use crate::harmonics::{Excitation, Harmonics};
 use crate::math;
 use crate::noise::Noise;
 
@@ -113,6 +113,27 @@ pub fn magnitude(log: f32) -> f32 {
 pub fn cartesian(log_magnitude: f32, a: f32, b: f32) -> (f32, f32) {
     let gain = magnitude(log_magnitude) / (a * a + b * b + SOFT).sqrt();
     (gain * a, gain * b)
+}
+
+/// The directions of the learned bins: those of the head added to the frame's noise, `re` and `im`, in whose
+/// `shares` of each bin they have no part.
+#[inline(always)]
+pub fn direct(head: &HeadRow, shares: &[f32], re: &mut [f32], im: &mut [f32]) {
+    for (out, head) in [(re, head.re), (im, head.im)] {
+        for ((noise, head), share) in out.iter_mut().zip(head).zip(shares) {
+            *noise += head * (1.0 - share);
+        }
+    }
+}
+
+/// Mixes the frame's noise, `re` and `im`, with its excitation as `voicing`, by bin, has it.
+#[inline(always)]
+pub fn voice(voicing: &[f32], excitation: &Excitation, re: &mut [f32], im: &mut [f32]) {
+    let parts = excitation.re.iter().zip(&excitation.im);
+    for (((re, im), (e_re, e_im)), voicing) in re.iter_mut().zip(im).zip(parts).zip(voicing) {
+        let (voiced, rest) = shares_of(*voicing);
+        (*re, *im) = (voiced * e_re + rest * *re, voiced * e_im + rest * *im);
+    }
 }
 
 /// How much of a bin is its excitation and how much is noise, from its voicing: squares sum to one.

@@ -88,24 +88,16 @@ pub fn weigh(scores: &[f32], most: f32, weights: &mut [u32]) {
 /// frame's noise, are mixed with; `shares` is the share of noise in each bin's direction.
 #[inline(always)]
 pub fn learned_bins(head: &HeadRow, shares: &[f32], re: &mut [f32], im: &mut [f32]) {
-    for (out, head) in [(&mut *re, head.re), (&mut *im, head.im)] {
-        for ((noise, head), share) in out.iter_mut().zip(head).zip(shares) {
-            *noise += head * (1.0 - share);
-        }
-    }
+    synthesis::direct(head, shares, re, im);
     for ((re, im), log_magnitude) in re.iter_mut().zip(im).zip(head.magnitudes) {
         (*re, *im) = synthesis::cartesian(*log_magnitude, *re, *im);
     }
 }
 
-/// Mixes the frame's noise, `re` and `im`, with its excitation as `voicing`, by bin, has it.
+/// See [`synthesis::voice`].
 #[inline(always)]
 pub fn voice(voicing: &[f32], excitation: &Excitation, re: &mut [f32], im: &mut [f32]) {
-    let parts = excitation.re.iter().zip(&excitation.im);
-    for (((re, im), (e_re, e_im)), voicing) in re.iter_mut().zip(im).zip(parts).zip(voicing) {
-        let (voiced, rest) = synthesis::shares_of(*voicing);
-        (*re, *im) = (voiced * e_re + rest * *re, voiced * e_im + rest * *im);
-    }
+    synthesis::voice(voicing, excitation, re, im);
 }
 
 /// Gives the bins above the learned ones their magnitudes.

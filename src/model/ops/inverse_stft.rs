@@ -300,11 +300,7 @@ fn learned_bins(
     im: &mut [f32],
     spectrum: [&mut [f32]; 2],
 ) {
-    for (to, from) in [(&mut *re, row.re), (&mut *im, row.im)] {
-        for ((to, from), share) in to.iter_mut().zip(from).zip(shares) {
-            *to += (1.0 - share) * from;
-        }
-    }
+    synthesis::direct(row, shares, re, im);
     let [out_re, out_im] = spectrum;
     for (k, log) in row.magnitudes.iter().enumerate() {
         (out_re[k], out_im[k]) = synthesis::cartesian(*log, re[k], im[k]);
@@ -322,11 +318,7 @@ fn bins_above(
     im: &mut [f32],
     spectrum: [&mut [f32]; 2],
 ) {
-    for (k, voicing) in voicing.iter().enumerate() {
-        let (voiced, rest) = synthesis::shares_of(*voicing);
-        re[k] = voiced * excitation.re[k] + rest * re[k];
-        im[k] = voiced * excitation.im[k] + rest * im[k];
-    }
+    synthesis::voice(voicing, excitation, re, im);
     let [out_re, out_im] = spectrum;
     for (k, log) in log.iter().enumerate() {
         let magnitude = synthesis::magnitude(*log);
