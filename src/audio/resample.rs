@@ -13,7 +13,7 @@ use super::source::{AudioError, check_shape};
 const FILTER_TAPS: u64 = 1024;
 
 /// Largest FFT block of all channels together; bounds memory and delay for rates with a small common
-/// divisor.
+/// divisor. One channel counts as two, so that mono is converted as either side of stereo.
 const MAX_FFT_BLOCK: u64 = 1 << 18;
 
 /// Rates further apart than this are no audio; they get a simple conversion.
@@ -91,7 +91,7 @@ impl StreamResampler {
         let periods = FILTER_TAPS.div_ceil(low).next_multiple_of(2);
         let method = if from == to {
             Method::Identity
-        } else if periods * high * channels as u64 <= MAX_FFT_BLOCK {
+        } else if periods * high * channels.max(2) as u64 <= MAX_FFT_BLOCK {
             let block = periods as usize * (from / divisor) as usize;
             let fft = Fft::<f64>::new_custom(
                 from as usize,
@@ -508,6 +508,19 @@ mod tests {
             let out = resample_all(&vec![0.5; frames], from, to).unwrap();
             assert_eq!(out.len() as u64, resampled_len(frames as u64, from, to), "{from} {to}");
             assert!(out.iter().all(|s| (*s - 0.5).abs() < 1e-3), "{from} to {to}");
+        }
+    }
+
+    #[test]
+    fn mono_is_converted_as_a_side_of_stereo() {
+        // 93,547 Hz in one channel would just fit an FFT block, in two it does not.
+        for from in [44_100, 93_547, 191_999] {
+            let side = sine(997.0, from, 3_000);
+            let mut resampler = StreamResampler::new(from, 48_000, 2).unwrap();
+            let mut out = Vec::new();
+            resampler.process(&[&side, &side], &mut out).unwrap();
+            resampler.finish(&mut out).unwrap();
+            assert_eq!(out, vec![resample_all(&side, from, 48_000).unwrap(); 2], "{from} Hz");
         }
     }
 
