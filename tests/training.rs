@@ -305,3 +305,42 @@ fn a_model_is_trained_further_from_where_it_is() {
     let (begin, end) = (learned[0].terms.mel, learned[59].terms.mel);
     assert!(steps[3].terms.mel < 0.5 * (begin + end), "{} of {begin} {end}", steps[3].terms.mel);
 }
+
+#[test]
+fn levels_are_added_to_a_trained_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = dataset(folder.path(), 1);
+    let mut config = config();
+    let first = Trainer::new(&config, Budget::Steps(40), dataset.clone(), 4, &Device::Cpu);
+    let mut first = first.unwrap();
+    run(&mut first, usize::MAX);
+    let checkpoint = folder.path().join("checkpoint.safetensors");
+    first.save(&checkpoint).unwrap();
+    let (_, before) = exportable(&checkpoint).unwrap();
+    let added = config.codec.levels();
+    config.codec.vq.strides.push(1);
+    config.vq.level_dropout = 0.0;
+    let tuned = Trainer::fine_tune(&config, Budget::Steps(4), dataset, 5, &before, &Device::Cpu);
+    let mut tuned = tuned.unwrap();
+    tuned.save(&checkpoint).unwrap();
+    let (_, begun) = exportable(&checkpoint).unwrap();
+    let values =
+        |t: &candle_core::Tensor| -> Vec<f32> { t.flatten_all().unwrap().to_vec1().unwrap() };
+    for (name, tensor) in &before {
+        assert_eq!(values(tensor), values(&begun[name]), "{name}");
+    }
+    assert_eq!(begun.len(), before.len() + 5, "two projections with biases, and codes");
+    let steps = run(&mut tuned, usize::MAX);
+    assert_eq!(steps[0].stage, "quantised");
+    // The new codes lie where the residuals are: most vectors find one of their own.
+    let codes = config.codec.vq.codebook_size.min(config.batch * config.samples() / config.codec.hop);
+    assert!(steps[0].used[added] > codes / 4, "{:?} of {codes}", steps[0].used);
+    // An averaged weight that had begun with the random values would still be near them.
+    tuned.save(&checkpoint).unwrap();
+    let (_, after) = exportable(&checkpoint).unwrap();
+    let name = format!("quantizer.{added}.down.weight");
+    let (a, b) = (values(&begun[&name]), values(&after[&name]));
+    let moved: f32 = a.iter().zip(&b).map(|(a, b)| (a - b).powi(2)).sum();
+    let size: f32 = a.iter().map(|a| a.powi(2)).sum();
+    assert!(moved < 0.05 * size, "{moved} of {size}");
+}

@@ -198,8 +198,7 @@ impl Quantizer {
         let mut residual = latents.detach();
         let mut codes = Vec::with_capacity(levels);
         for level in self.levels.iter().take(levels) {
-            let vectors = level.pool(&residual, self.normalize)?;
-            let code = level.nearest(&vectors)?;
+            let code = level.nearest(&level.pool(&residual, self.normalize)?)?;
             residual = (residual - level.unpool(&level.lookup(&code)?, self.dim)?)?.detach();
             codes.push(code);
         }
@@ -233,13 +232,9 @@ impl Quantizer {
     pub fn start_projections(&self, latents: &Tensor) -> Result<()> {
         let mut residual = latents.detach();
         for level in &self.levels {
-            let (batch, frames, dim) = residual.dims3()?;
-            let x = residual.reshape((batch * frames / level.stride, dim * level.stride))?;
-            let basis = super::pca::principal(&x, level.codebook.codes().dim(1)?)?;
-            level.down.set(&basis.down, &basis.down_bias)?;
-            level.up.set(&basis.up, &basis.up_bias)?;
+            level.start_projection(&residual)?;
             let passed = level.pool(&residual, self.normalize)?;
-            residual = (residual - level.unpool(&passed, dim)?)?.detach();
+            residual = (residual - level.unpool(&passed, self.dim)?)?.detach();
         }
         Ok(())
     }
@@ -253,14 +248,52 @@ impl Quantizer {
         for level in &mut self.levels {
             let vectors = level.pool(&residual, self.normalize)?.detach();
             level.codebook.kmeans(&vectors.flatten(0, 1)?, rng)?;
-            let code = level.nearest(&vectors)?;
-            residual = (residual - level.unpool(&level.lookup(&code)?, self.dim)?)?.detach();
+            residual = level.rest(&residual, self.normalize)?;
+        }
+        Ok(())
+    }
+
+    /// Starts the levels from number `first` on, projections and codebooks, with what the codes of the
+    /// levels before them leave: for levels that are added to a trained model.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn start_levels(
+        &mut self,
+        first: usize,
+        latents: &Tensor,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<()> {
+        let mut residual = latents.detach();
+        for (i, level) in self.levels.iter_mut().enumerate() {
+            if i >= first {
+                level.start_projection(&residual)?;
+                let vectors = level.pool(&residual, self.normalize)?.detach();
+                level.codebook.kmeans(&vectors.flatten(0, 1)?, rng)?;
+            }
+            residual = level.rest(&residual, self.normalize)?;
         }
         Ok(())
     }
 }
 
 impl Level {
+    /// Starts the projections as the principal components of `residual` (batch, frames, dim).
+    fn start_projection(&self, residual: &Tensor) -> Result<()> {
+        let (batch, frames, dim) = residual.dims3()?;
+        let x = residual.reshape((batch * frames / self.stride, dim * self.stride))?;
+        let basis = super::pca::principal(&x, self.codebook.codes().dim(1)?)?;
+        self.down.set(&basis.down, &basis.down_bias)?;
+        self.up.set(&basis.up, &basis.up_bias)
+    }
+
+    /// What the level's code leaves of `residual` (batch, frames, dim), without gradient.
+    fn rest(&self, residual: &Tensor, normalize: bool) -> Result<Tensor> {
+        let code = self.nearest(&self.pool(residual, normalize)?)?;
+        let part = self.unpool(&self.lookup(&code)?, residual.dim(2)?)?;
+        Ok((residual - part)?.detach())
+    }
+
     /// The nearest code of each vector: (batch, count, code_dim) to (batch, count).
     fn nearest(&self, vectors: &Tensor) -> Result<Tensor> {
         let (batch, count, _) = vectors.dims3()?;

@@ -1,6 +1,7 @@
 //! The training loop: one step at a time, so that whoever drives it can watch, save and stop.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -134,6 +135,11 @@ struct SignalLoss {
 
 const STAGES: [&str; 3] = ["wide", "narrow", "quantised"];
 
+/// Is this the name of a parameter of one of these levels of the quantizer?
+fn is_of_level(name: &str, mut levels: Range<usize>) -> bool {
+    levels.any(|level| name.starts_with(&format!("quantizer.{level}.")))
+}
+
 impl Trainer {
     /// A run from its beginning.
     ///
@@ -152,7 +158,8 @@ impl Trainer {
     }
 
     /// A run that begins with a trained model's weights, by name, and its codes in use: for more training,
-    /// or to fit a model to other sounds.
+    /// or to fit a model to other sounds. Levels that the weights lack are added: they start as those of
+    /// a new run do, with what the model's own levels leave to be coded.
     ///
     /// # Errors
     /// As [`Self::new`], or the weights belong to another configuration.
@@ -165,8 +172,25 @@ impl Trainer {
         device: &Device,
     ) -> Result<Self, TrainError> {
         let progress = Progress::start(2, seed);
-        let network = Network::from_tensors(&config.codec, weights, device)?;
-        Self::build(config, budget, dataset, network, progress, device)
+        let levels = config.codec.levels();
+        let own = |level: usize| weights.contains_key(&format!("quantizer.{level}.codes"));
+        let trained = (0..levels).take_while(|level| own(*level)).count();
+        if trained == 0 || trained == levels {
+            let network = Network::from_tensors(&config.codec, weights, device)?;
+            return Self::build(config, budget, dataset, network, progress, device);
+        }
+        let mut tensors = weights.clone();
+        for (name, tensor) in Network::random(&config.codec, seed, device)?.params.snapshot()? {
+            if is_of_level(&name, trained..levels) {
+                tensors.insert(name, tensor);
+            }
+        }
+        let network = Network::from_tensors(&config.codec, &tensors, device)?;
+        let mut trainer = Self::build(config, budget, dataset, network, progress, device)?;
+        let (latents, mut rng) = (trainer.start_latents()?, trainer.rng(1));
+        trainer.network.quantizer.start_levels(trained, &latents, &mut rng)?;
+        trainer.optimizer.restart(|name| is_of_level(name, trained..levels))?;
+        Ok(trainer)
     }
 
     /// A run from where its checkpoint stands.
@@ -321,6 +345,21 @@ impl Trainer {
         if due <= self.progress.stage {
             return Ok(());
         }
+        let latents = self.start_latents()?;
+        if self.progress.stage == 0 {
+            self.network.quantizer.start_projections(&latents)?;
+        }
+        if due == 2 {
+            let mut rng = self.rng(1);
+            self.network.quantizer.start_codebooks(&latents, &mut rng)?;
+        }
+        self.optimizer.restart(|name| name.starts_with("quantizer."))?;
+        self.progress.stage = due;
+        Ok(())
+    }
+
+    /// Latents of the batches to come, (batch, frames, dim): what projections and codebooks start from.
+    fn start_latents(&self) -> Result<Tensor, TrainError> {
         let mut latents = Vec::new();
         for i in 0..START_BATCHES {
             let step = self.progress.step + i as u64;
@@ -332,17 +371,7 @@ impl Trainer {
             )?;
             latents.push(self.network.encoder.forward(&self.tensor(samples)?)?.detach());
         }
-        let latents = Tensor::cat(&latents, 0)?;
-        if self.progress.stage == 0 {
-            self.network.quantizer.start_projections(&latents)?;
-        }
-        if due == 2 {
-            let mut rng = self.rng(1);
-            self.network.quantizer.start_codebooks(&latents, &mut rng)?;
-        }
-        self.optimizer.restart(|name| name.starts_with("quantizer."))?;
-        self.progress.stage = due;
-        Ok(())
+        Ok(Tensor::cat(&latents, 0)?)
     }
 
     /// One step: a batch forward, backward, and everything moved. `None` when the budget is spent.

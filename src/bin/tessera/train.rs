@@ -38,7 +38,8 @@ pub struct Args {
     #[command(flatten)]
     run: RunArgs,
     /// Begin with the weights of this model's folder, codes in use from the first step: to train it
-    /// further or fit it to other sounds. A configuration that names a network has to name the model's.
+    /// further or fit it to other sounds. A configuration that names a network has to name the model's,
+    /// but for levels that follow its own in vq.strides: those are added, for more bits.
     #[arg(long, value_name = "MODEL_DIR", conflicts_with = "resume")]
     init: Option<PathBuf>,
 }
@@ -100,13 +101,18 @@ fn initial(
     config: &mut TrainConfig,
     configured: bool,
 ) -> Result<BTreeMap<String, Tensor>> {
-    let (codec, weights) = load_model(folder)?;
-    if configured && config.codec != codec {
-        bail!(
-            "the configuration describes another network than the model in {}; leave `codec` out, or \
-             as that model's config.json has it",
-            folder.display()
-        );
+    let (mut codec, weights) = load_model(folder)?;
+    if configured {
+        if config.codec.vq.strides.starts_with(&codec.vq.strides) {
+            codec.vq.strides.clone_from(&config.codec.vq.strides);
+        }
+        if config.codec != codec {
+            bail!(
+                "the configuration describes another network than the model in {}; leave `codec` out, or \
+                 as that model's config.json has it, where only levels may be added at the end of vq.strides",
+                folder.display()
+            );
+        }
     }
     config.codec = codec;
     Ok(weights)
