@@ -333,7 +333,8 @@ fn levels_are_added_to_a_trained_model() {
     let steps = run(&mut tuned, usize::MAX);
     assert_eq!(steps[0].stage, "quantised");
     // The new codes lie where the residuals are: most vectors find one of their own.
-    let codes = config.codec.vq.codebook_size.min(config.batch * config.samples() / config.codec.hop);
+    let codes =
+        config.codec.vq.codebook_size.min(config.batch * config.samples() / config.codec.hop);
     assert!(steps[0].used[added] > codes / 4, "{:?} of {codes}", steps[0].used);
     // An averaged weight that had begun with the random values would still be near them.
     tuned.save(&checkpoint).unwrap();

@@ -225,6 +225,34 @@ impl PriorNetwork {
         Ok(())
     }
 
+    /// Takes over the weights, by name, of a prior with fewer levels, the first of these: what it says of
+    /// its levels stays the same. What they do not cover is left as it is, but for what the steps would
+    /// hear of the levels that are new, which begins with nothing.
+    ///
+    /// # Errors
+    /// Weights of another shape but for the number of levels.
+    pub fn start_from_fewer_levels(&self, weights: &BTreeMap<String, Tensor>) -> Result<()> {
+        for (name, var) in self.params.iter() {
+            let Some(weight) = weights.get(name) else { continue };
+            let weight = weight.to_device(var.device())?.to_dtype(var.dtype())?;
+            let (rows, known) = (var.dim(0)?, weight.dim(0)?);
+            let weight = match (var.dims(), weight.dims()) {
+                (wide, narrow) if wide == narrow => weight,
+                ([_, columns], [_, fewer]) if fewer < columns && known == rows => {
+                    weight.pad_with_zeros(1, 0, columns - fewer)?
+                }
+                (more, fewer) if fewer[1..] == more[1..] && known < rows => {
+                    Tensor::cat(&[&weight, &var.narrow(0, known, rows - known)?], 0)?
+                }
+                (wanted, found) => candle_core::bail!(
+                    "the tensor `{name}` is {found:?}, but this prior's is {wanted:?}"
+                ),
+            };
+            var.set(&weight.detach().contiguous()?)?;
+        }
+        Ok(())
+    }
+
     /// The sum of the cross-entropies of a batch's codes in nats, by level; `None` for a level that no
     /// crop uses.
     ///
@@ -531,6 +559,34 @@ mod tests {
             step[3..].iter_mut().for_each(|code| *code = (*code + 1) % 13);
         }
         assert_eq!(logits(&[Crop { codes: &other, levels: 2 }]), only_a);
+    }
+
+    #[test]
+    fn a_prior_of_fewer_levels_says_the_same_once_levels_are_added() {
+        let (fewer, known) = (config(), network());
+        let more = PriorConfig { strides: vec![4, 2, 1, 1, 2, 1], ..config() };
+        let extended = PriorNetwork::random(&more, 8, &Device::Cpu).unwrap();
+        extended.start_from_fewer_levels(&known.params.snapshot().unwrap()).unwrap();
+        let codes = codes(&more, 4, 1);
+        let first: Vec<u16> =
+            codes.chunks(more.codes_per_step()).flat_map(|step| step[..11].to_vec()).collect();
+        let batch = Batch::new(&fewer, &[Crop { codes: &first, levels: 4 }]).unwrap();
+        let wanted = known.logits(&batch).unwrap();
+        for levels in [4, 6] {
+            let batch = Batch::new(&more, &[Crop { codes: &codes, levels }]).unwrap();
+            let found = extended.logits(&batch).unwrap();
+            for (wanted, found) in wanted.iter().zip(&found) {
+                let (wanted, found) = (wanted.as_ref().unwrap(), found.as_ref().unwrap());
+                let (wanted, found) = (rows(wanted).concat(), rows(found).concat());
+                assert_eq!(wanted.len(), found.len());
+                assert!(wanted.iter().zip(&found).all(|(a, b)| (a - b).abs() < 1e-5), "{levels}");
+            }
+            assert_eq!(found[5].is_some(), levels == 6);
+        }
+        let wider =
+            PriorNetwork::random(&PriorConfig { width: 7, ..more }, 8, &Device::Cpu).unwrap();
+        let weights = known.params.snapshot().unwrap();
+        assert!(wider.start_from_fewer_levels(&weights).is_err());
     }
 
     /// The gradient of every parameter against central differences, with several crops of different

@@ -60,7 +60,7 @@ pub fn demo() -> Result<()> {
     fs::copy(&clip, out.join("original.wav")).context("cannot copy the recording")?;
     let mut sounds = vec!["original.wav".to_owned()];
     let mut table = String::new();
-    for row in rows.iter().filter(|row| [1, 3, most].contains(&row.levels)) {
+    for row in rows.iter().filter(|row| [1, 4, most].contains(&row.levels)) {
         let levels = row.levels.to_string();
         let name = format!("{levels}-level{}", if row.levels == 1 { "" } else { "s" });
         let (coded, sound) = (format!("{name}.tsr"), format!("{name}.wav"));

@@ -124,24 +124,16 @@ impl PriorTrainer {
         Self::build(config, budget, tokens, network, PriorProgress::start(seed))
     }
 
-    /// A run that begins with the weights of a prior, by name, of the same shape: one for a codec that was
-    /// trained further, or for other sounds.
+    /// A run as [`Self::new`] that takes over the weights of a prior, by name, of the same shape but for
+    /// levels that were added: one for a codec that was trained further, or for other sounds.
     ///
     /// # Errors
     /// As [`Self::new`], or the weights are of another shape.
-    pub fn fine_tune(
-        config: &PriorTrainConfig,
-        prior: &PriorConfig,
-        budget: Budget,
-        tokens: Arc<TokenSet>,
-        weights: &BTreeMap<String, Tensor>,
-        seed: u64,
-        device: &Device,
-    ) -> Result<Self, TrainError> {
-        config.check()?;
-        prior.check()?;
-        let network = PriorNetwork::from_tensors(prior, weights, device)?;
-        Self::build(config, budget, tokens, network, PriorProgress::start(seed))
+    pub fn start_from(self, weights: &BTreeMap<String, Tensor>) -> Result<Self, TrainError> {
+        self.network.start_from_fewer_levels(weights)?;
+        // The averaged weights begin anew with these.
+        let Self { config, budget, tokens, network, progress, .. } = self;
+        Self::build(&config, budget, tokens, network, progress)
     }
 
     /// A run from where its checkpoint stands.

@@ -46,8 +46,9 @@ pub struct Args {
     /// configuration names others. Validation is with the first.
     #[arg(long, value_name = "DB,..", value_delimiter = ',', allow_hyphen_values = true)]
     gains: Option<Vec<f64>>,
-    /// Begin with the prior in this model's folder, of the same levels and codes: for a model that was
-    /// trained further, or for other sounds. A configuration that names a network has to name its.
+    /// Begin with the prior in this model's folder, of the same levels and codes or the first of these
+    /// levels: for a model that was trained further, or for other sounds. A configuration that names a
+    /// network has to name its.
     #[arg(long, value_name = "MODEL_DIR", conflicts_with = "resume")]
     init: Option<PathBuf>,
 }
@@ -75,11 +76,14 @@ pub fn run(args: Args) -> Result<Outcome> {
     let tokens = Arc::new(open(&args.data, &folder, &model, &config, &interrupt)?);
     let trainer = if args.run.resume {
         PriorTrainer::resume(&config, &prior, budget, tokens.clone(), &checkpoint, &device)?
-    } else if let Some(weights) = &weights {
-        PriorTrainer::fine_tune(&config, &prior, budget, tokens.clone(), weights, seed, &device)?
     } else {
         let codebooks = args.model.load_codec()?.codebooks();
-        PriorTrainer::new(&config, &prior, budget, tokens.clone(), &codebooks, seed, &device)?
+        let new =
+            PriorTrainer::new(&config, &prior, budget, tokens.clone(), &codebooks, seed, &device)?;
+        match &weights {
+            Some(weights) => new.start_from(weights)?,
+            None => new,
+        }
     };
     report::note(&format!(
         "{} parameters; a checkpoint takes about {}",
@@ -126,7 +130,8 @@ fn initial(
     }
     config.network = shape;
     let wanted = config.network.prior(found.codec.clone(), model.config());
-    if found != wanted {
+    let first = wanted.strides.starts_with(&found.strides);
+    if !first || found.codebook_size != wanted.codebook_size {
         bail!(
             "the prior in {} is for tokens of strides {:?} and {} codes a level, the model's have {:?} \
              and {}",
