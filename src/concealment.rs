@@ -252,6 +252,6 @@ mod tests {
         assert!(sound[..3 * model.chunk_samples()].iter().all(|x| *x == 0.0));
         let mut decoder = ConcealingDecoder::new(&model, None, 4, 1).unwrap();
         assert!(decoder.conceal(&mut [0.0; 3]).is_err());
-        assert!(ConcealingDecoder::new(&model, None, 5, 1).is_err());
+        assert!(ConcealingDecoder::new(&model, None, model.levels() + 1, 1).is_err());
     }
 }

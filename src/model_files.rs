@@ -96,6 +96,10 @@ pub(crate) struct WeightsFile<'a> {
     path: PathBuf,
 }
 
+/// The shipped model's configuration as it is embedded.
+#[cfg(feature = "embedded-model")]
+const SHIPPED_CONFIG: &[u8] = include_bytes!("../models/tessera-48k/config.json");
+
 /// The prior of the shipped model as it is embedded: its configuration and its weights.
 #[cfg(feature = "embedded-model")]
 const SHIPPED_PRIOR: (&[u8], &[u8]) = (
@@ -114,9 +118,8 @@ impl ModelFiles<'static> {
     /// `embedded-model` found beside it.
     #[cfg(feature = "embedded-model")]
     pub fn shipped() -> Result<Self, ModelError> {
-        let config = include_bytes!("../models/tessera-48k/config.json");
         let weights = include_bytes!("../models/tessera-48k/weights.safetensors");
-        Self::new(config, weights.into(), Path::new(SHIPPED_MODEL))
+        Self::new(SHIPPED_CONFIG, weights.into(), Path::new(SHIPPED_MODEL))
     }
 
     /// The model shipped with Tessera: embedded in the program, or in a build without the feature
@@ -124,6 +127,17 @@ impl ModelFiles<'static> {
     #[cfg(not(feature = "embedded-model"))]
     pub fn shipped() -> Result<Self, ModelError> {
         Self::load(&shipped_folder()?)
+    }
+}
+
+#[cfg(feature = "embedded-model")]
+impl CodecConfig {
+    /// The shipped model's, without loading its weights.
+    ///
+    /// # Errors
+    /// None with the model of a release.
+    pub fn shipped() -> Result<Self, ConfigError> {
+        Self::from_json(&String::from_utf8_lossy(SHIPPED_CONFIG))
     }
 }
 

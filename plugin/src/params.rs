@@ -12,7 +12,7 @@ use crate::tokens;
 
 /// The most levels the plugin offers: those of the shipped model. With a model that has more, the last step
 /// is all of them.
-pub const LEVELS: i32 = 4;
+pub const LEVELS: i32 = 7;
 
 /// Milliseconds in which a knob's new value is reached.
 const SMOOTHING: f32 = 20.0;

@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn it_is_the_codec_and_nothing_else() {
         let sound = sound(30_000);
-        for levels in [1, 4] {
+        for levels in [1, 4, 7] {
             let coded = coded(&sound, levels);
             for block in [64, 1000, 30_000] {
                 let out = run(&sound, block, &Settings { levels, ..settings() });

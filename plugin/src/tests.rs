@@ -161,12 +161,14 @@ fn sound(channels: usize, samples: usize) -> Vec<Vec<f32>> {
 fn coded(sound: &[f32]) -> Vec<f32> {
     let model = Model::shipped().unwrap();
     let (mut encoder, mut decoder) = (StreamEncoder::new(&model), StreamDecoder::new(&model));
-    let mut codes = vec![0; (sound.len() / 1920 + 3) * 11];
-    let done = encoder.process_into(sound, 4, &mut codes).unwrap();
-    let rest = encoder.finish(4, &mut codes[done.produced..]).unwrap();
+    let levels = model.levels();
+    let per_step = model.codes_per_step(levels);
+    let mut codes = vec![0; (sound.len() / 1920 + 3) * per_step];
+    let done = encoder.process_into(sound, levels, &mut codes).unwrap();
+    let rest = encoder.finish(levels, &mut codes[done.produced..]).unwrap();
     codes.truncate(done.produced + rest.produced);
-    let mut out = vec![0.0; codes.len() / 11 * 1920];
-    decoder.process_into(&codes, 4, &mut out).unwrap();
+    let mut out = vec![0.0; codes.len() / per_step * 1920];
+    decoder.process_into(&codes, levels, &mut out).unwrap();
     out[decoder.latency_samples()..][..sound.len()].to_vec()
 }
 
@@ -330,7 +332,7 @@ fn states_are_repaired() {
     let json = serde_json::to_value(&state.params).unwrap();
     assert_eq!(json["mix"]["f32"], 1.0);
     assert_eq!(json["input"]["f32"], -24.0);
-    assert_eq!(json["levels"]["i32"], 4);
+    assert_eq!(json["levels"]["i32"], crate::params::LEVELS);
     assert_eq!(json["seed"]["i32"], 0);
     assert_eq!(json["smear_sync"]["string"], "8th");
     assert_eq!(json["width"]["f32"], 1.0, "the default");
@@ -365,8 +367,8 @@ fn parameters_have_names_texts_and_values_that_fit() {
         }
     }
     let levels = &params.levels;
-    let texts = [0.0, 0.4, 0.7, 1.0].map(|value| levels.normalized_value_to_string(value, true));
-    assert_eq!(texts, ["1 (0.25 kbps)", "2 (0.75 kbps)", "3 (1.75 kbps)", "4 (2.75 kbps)"]);
+    let texts = [0.0, 0.2, 0.5, 1.0].map(|value| levels.normalized_value_to_string(value, true));
+    assert_eq!(texts, ["1 (0.25 kbps)", "2 (0.75 kbps)", "4 (2.75 kbps)", "7 (5.25 kbps)"]);
 }
 
 /// What hosts are not supposed to send, and do.

@@ -65,7 +65,7 @@ def parameters(plugin):
         assert name in names, f"no parameter {name} in {sorted(names)}"
     levels = plugin.parameters["levels"]
     texts = [levels.get_text_for_raw_value(value) for value in (0.0, 1.0)]
-    assert texts == ["1 (0.25 kbps)", "4 (2.75 kbps)"], texts
+    assert texts == ["1 (0.25 kbps)", "7 (5.25 kbps)"], texts
     plugin.mix = 0.0
     same(plugin(sound, RATE), sound, "the dry sound")
     plugin.mix = 100.0

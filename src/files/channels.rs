@@ -193,7 +193,7 @@ mod tests {
             (tokens, sound.concat().into_iter().map(f32::to_bits).collect::<Vec<_>>())
         };
         let once = coded(1, samples[0].len());
-        assert_eq!(once.0[0].steps(model.layout()), Some(7));
+        assert_eq!(once.0[0].steps(&model.layout().prefix(4)), Some(7));
         for (threads, pieces) in [(2, samples[0].len()), (1, 1000), (4, 5555)] {
             assert!(coded(threads, pieces) == once, "{threads} threads, {pieces} at a time");
         }

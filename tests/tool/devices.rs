@@ -163,7 +163,7 @@ fn formats_that_a_device_does_not_have_are_named() {
     let probe = run(&mut with_devices(&folder, NULL, &["live", "--seconds", "0.1"]));
     if !skipped(&probe) {
         let args = ["live", "--levels", "9"];
-        run(&mut with_devices(&folder, NULL, &args)).expect(1, &["--levels 9", "1 to 4"]);
+        run(&mut with_devices(&folder, NULL, &args)).expect(1, &["--levels 9", "1 to 7"]);
         let args = ["live", "--buffer", "4000000000"];
         run(&mut with_devices(&folder, NULL, &args)).expect(1, &["4000000000"]);
     }
