@@ -3,10 +3,11 @@
 #![cfg(feature = "train")]
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use tessera_codec::audio::{WavFormat, WavSink};
 use tessera_codec::config::{CodecConfig, VqConfig};
 use tessera_codec::model::Choice;
@@ -230,6 +231,17 @@ fn discriminators_before_their_stage_change_nothing() {
     assert_ne!(without[13..], with[13..]);
 }
 
+/// The weights with which a run would go out now, by name.
+fn exported(trainer: &Trainer, folder: &Path) -> BTreeMap<String, Tensor> {
+    let checkpoint = folder.join("checkpoint.safetensors");
+    trainer.save(&checkpoint).unwrap();
+    exportable(&checkpoint).unwrap().1
+}
+
+fn values(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
 #[test]
 fn a_frozen_encoder_keeps_its_weights_and_codes() {
     let folder = tempfile::tempdir().unwrap();
@@ -238,11 +250,7 @@ fn a_frozen_encoder_keeps_its_weights_and_codes() {
     let first = Trainer::new(&base, Budget::Steps(10), dataset.clone(), 4, &Device::Cpu);
     let mut first = first.unwrap();
     run(&mut first, usize::MAX);
-    let checkpoint = folder.path().join("checkpoint.safetensors");
-    first.save(&checkpoint).unwrap();
-    let (_, before) = exportable(&checkpoint).unwrap();
-    let bits =
-        |t: &candle_core::Tensor| -> Vec<f32> { t.flatten_all().unwrap().to_vec1().unwrap() };
+    let before = exported(&first, folder.path());
     for (balance, encoder_rate) in [(Balance::Gradient, 0.0), (Balance::Fixed, 0.5)] {
         let stage = AdversarialConfig { balance, encoder_rate, ..adversarial(0.0) };
         let config = TrainConfig { adversarial: Some(stage), ..config() };
@@ -259,10 +267,9 @@ fn a_frozen_encoder_keeps_its_weights_and_codes() {
         let heard = steps[7].adversarial.unwrap();
         assert!(heard.adversarial.is_some_and(f64::is_finite), "{steps:?}");
         assert!(!steps[7].used.is_empty());
-        tuned.save(&checkpoint).unwrap();
-        let (_, after) = exportable(&checkpoint).unwrap();
+        let after = exported(&tuned, folder.path());
         for (name, tensor) in &before {
-            let same = bits(tensor) == bits(&after[name]);
+            let same = values(tensor) == values(&after[name]);
             let stays = encoder_rate == 0.0 && !name.starts_with("decoder.");
             // Biases before a normalisation and the like may well stay; matrices do not.
             assert!(if tensor.rank() > 1 { same == stays } else { same || !stays }, "{name}");
@@ -295,9 +302,7 @@ fn a_model_is_trained_further_from_where_it_is() {
     let first = Trainer::new(&config, Budget::Steps(60), dataset.clone(), 4, &Device::Cpu);
     let mut first = first.unwrap();
     let learned = run(&mut first, usize::MAX);
-    let checkpoint = folder.path().join("checkpoint.safetensors");
-    first.save(&checkpoint).unwrap();
-    let (_, weights) = exportable(&checkpoint).unwrap();
+    let weights = exported(&first, folder.path());
     let further = Trainer::fine_tune(&config, Budget::Steps(4), dataset, 5, &weights, &Device::Cpu);
     let steps = run(&mut further.unwrap(), usize::MAX);
     assert_eq!(steps[0].stage, "quantised");
@@ -314,18 +319,13 @@ fn levels_are_added_to_a_trained_model() {
     let first = Trainer::new(&config, Budget::Steps(40), dataset.clone(), 4, &Device::Cpu);
     let mut first = first.unwrap();
     run(&mut first, usize::MAX);
-    let checkpoint = folder.path().join("checkpoint.safetensors");
-    first.save(&checkpoint).unwrap();
-    let (_, before) = exportable(&checkpoint).unwrap();
+    let before = exported(&first, folder.path());
     let added = config.codec.levels();
     config.codec.vq.strides.push(1);
     config.vq.level_dropout = 0.0;
     let tuned = Trainer::fine_tune(&config, Budget::Steps(4), dataset, 5, &before, &Device::Cpu);
     let mut tuned = tuned.unwrap();
-    tuned.save(&checkpoint).unwrap();
-    let (_, begun) = exportable(&checkpoint).unwrap();
-    let values =
-        |t: &candle_core::Tensor| -> Vec<f32> { t.flatten_all().unwrap().to_vec1().unwrap() };
+    let begun = exported(&tuned, folder.path());
     for (name, tensor) in &before {
         assert_eq!(values(tensor), values(&begun[name]), "{name}");
     }
@@ -337,8 +337,7 @@ fn levels_are_added_to_a_trained_model() {
         config.codec.vq.codebook_size.min(config.batch * config.samples() / config.codec.hop);
     assert!(steps[0].used[added] > codes / 4, "{:?} of {codes}", steps[0].used);
     // An averaged weight that had begun with the random values would still be near them.
-    tuned.save(&checkpoint).unwrap();
-    let (_, after) = exportable(&checkpoint).unwrap();
+    let after = exported(&tuned, folder.path());
     let name = format!("quantizer.{added}.down.weight");
     let (a, b) = (values(&begun[&name]), values(&after[&name]));
     let moved: f32 = a.iter().zip(&b).map(|(a, b)| (a - b).powi(2)).sum();
