@@ -50,7 +50,11 @@ fn main() {
         width: [1.0; BLOCK],
         ceiling: Some(1.0),
         bypass: false,
-        settings: Settings { levels: 4, gains: [1.0; 3], tokens: tokens::Settings::default() },
+        settings: Settings {
+            levels: usize::MAX,
+            gains: [1.0; 3],
+            tokens: tokens::Settings::default(),
+        },
     };
     println!("ready to play after {:.0} ms", begun.elapsed().as_secs_f64() * 1000.0);
 
