@@ -4,11 +4,15 @@
 use crate::math;
 
 /// Energies below this are silence: a band of noise at about -100 dBFS.
-const FLOOR: f32 = 1e-9;
+pub const FLOOR: f32 = 1e-9;
+/// A level is a natural logarithm of energy, plus this, times [`SCALE`]: usual levels lie between -1 and 1.
+pub const OFFSET: f32 = 8.0;
+/// See [`OFFSET`].
+pub const SCALE: f32 = 0.25;
 
 /// Bands over the bins of a spectrum, closer together at low frequencies. Between the values of two
 /// neighbouring bands lie lines.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Bands {
     /// By bin: the band at or below it, and how far it is on the way to the next, 0..=1.
     place: Vec<(usize, f32)>,
@@ -78,7 +82,7 @@ impl Bands {
 /// from -1 to 1: a logarithm, scaled so that usual levels lie between -1 and 1.
 #[inline(always)]
 pub fn level(energy: f32) -> f32 {
-    0.25 * (math::ln(energy + FLOOR) + 8.0)
+    SCALE * (math::ln(energy + FLOOR) + OFFSET)
 }
 
 /// A Hann window of `window` samples for energies: spectra behind it are orthonormal ones.

@@ -44,10 +44,23 @@ impl Decoder {
     /// # Errors
     /// Another shape.
     pub fn forward(&self, latents: &Tensor, first_frames: &[u64]) -> Result<Tensor> {
+        self.synthesis.forward(&self.describe(latents)?, first_frames)
+    }
+
+    /// Latents (batch, frames, dim) to what [`InverseStft::forward`] makes samples from.
+    ///
+    /// # Errors
+    /// Another shape.
+    pub fn describe(&self, latents: &Tensor) -> Result<Tensor> {
         let mut x = self.input.forward(latents)?;
         for block in &self.blocks {
             x = block.forward(&x)?;
         }
-        self.synthesis.forward(&self.head.forward(&ops::normalize(&x)?)?, first_frames)
+        self.head.forward(&ops::normalize(&x)?)
+    }
+
+    /// What makes samples from descriptions.
+    pub fn synthesis(&self) -> &InverseStft {
+        &self.synthesis
     }
 }

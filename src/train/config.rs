@@ -29,6 +29,8 @@ pub struct TrainConfig {
     pub vq: VqTraining,
     /// What the spectral terms count for.
     pub loss: SpectralWeights,
+    /// What the distance of the decoder's envelope above the learned phases from the sound's own counts for.
+    pub envelope: f64,
     /// Resolutions of the spectral loss by step, taken in turn: a few a step cost less than all, and
     /// over a turn each counts the same.
     pub resolutions: Vec<Vec<Resolution>>,
@@ -82,6 +84,8 @@ pub struct VqTraining {
     pub restart_after: usize,
     /// Share of the items of a batch that get only a random number of the first levels.
     pub level_dropout: f64,
+    /// How often they get one, two, ... levels, relative to one another; 1 where not named.
+    pub prefix_weights: Vec<f64>,
 }
 
 /// What moves the codes.
@@ -112,6 +116,7 @@ impl Default for TrainConfig {
                 power: 0.5,
                 complex_top: 900.0,
             },
+            envelope: 5.0,
             resolutions: default_resolutions(),
             adversarial: None,
             precision: Precision::F32,
@@ -121,14 +126,16 @@ impl Default for TrainConfig {
     }
 }
 
-/// Mel distances at the windows of the DAC paper, phase at those that resolve partials: two a step.
+/// Mel distances at the windows of the DAC paper and at one that tells low partials apart, phase at those that
+/// resolve partials: two a step.
 fn default_resolutions() -> Vec<Vec<Resolution>> {
     let turns = [[2048, 256], [1024, 128], [4096, 512], [2048, 64], [1024, 32], [4096, 512]];
     let times = |window| turns.iter().flatten().filter(|&&w| w == window).count() as f64;
     let resolution = |&window: &usize| Resolution {
         window,
         hop: window / if window <= 64 { 2 } else { 4 },
-        mel_bands: if window <= 2048 { window * 5 / 32 } else { 0 },
+        // Partials 50 Hz apart can be told by 400 bands.
+        mel_bands: (window * 5 / 32).min(400),
         stft: window >= 256,
         gain: turns.len() as f64 / times(window),
     };
@@ -159,6 +166,7 @@ impl Default for VqTraining {
             diversity: 0.1,
             restart_after: 60,
             level_dropout: 0.25,
+            prefix_weights: Vec::new(),
         }
     }
 }
@@ -221,6 +229,7 @@ impl TrainConfig {
             ("loss.log", self.loss.log),
             ("loss.linear", self.loss.linear),
             ("loss.complex", self.loss.complex),
+            ("envelope", self.envelope),
         ];
         for (field, value) in weights {
             if !(value.is_finite() && value >= 0.0) {
@@ -231,6 +240,16 @@ impl TrainConfig {
             && !(temperature.is_finite() && temperature > 0.0)
         {
             return bad("vq.choice.temperature", temperature, "more than 0");
+        }
+        for weight in &self.vq.prefix_weights {
+            if !(weight.is_finite() && *weight >= 0.0) {
+                return bad("vq.prefix_weights", *weight, "0 or more");
+            }
+        }
+        if self.vq.prefix_weights.len() >= self.codec.levels()
+            && self.vq.prefix_weights.iter().all(|weight| *weight == 0.0)
+        {
+            return bad("vq.prefix_weights", 0.0, "more than 0 for at least one number of levels");
         }
         if self.resolutions.is_empty() || self.resolutions.iter().any(Vec::is_empty) {
             return bad("resolutions", 0.0, "at least one turn of at least one resolution");
@@ -333,6 +352,9 @@ mod tests {
             (r#"{"optimizer": {"learning_rate": -1}}"#, "learning_rate"),
             (r#"{"vq": {"choice": {"kind": "gumbel", "temperature": 0}}}"#, "temperature"),
             (r#"{"resolutions": []}"#, "resolutions"),
+            (r#"{"envelope": -1}"#, "envelope"),
+            (r#"{"vq": {"prefix_weights": [1, -1]}}"#, "prefix_weights"),
+            (r#"{"vq": {"prefix_weights": [0, 0, 0, 0]}}"#, "prefix_weights"),
             (r#"{"codec": {"hop": 1}}"#, "hop"),
             (r#"{"bach": 1}"#, "bach"),
             (r#"{"precision": "f16"}"#, "f16"),

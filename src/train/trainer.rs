@@ -14,10 +14,11 @@ use super::adversarial::{self, AdversarialLosses, Adversary, Contest};
 use super::checkpoint::{self, CheckpointError, Progress};
 use super::config::{TrainConfig, Update};
 use super::dataset::{BatchLoader, Dataset, DatasetError};
+use super::level_dropout;
 use super::optimizer::{AdamW, learning_rate};
 use super::strip;
 use crate::config::ConfigError;
-use crate::model::ops::{SpectralLoss, SpectralTerms};
+use crate::model::ops::{EnvelopeLoss, SpectralLoss, SpectralTerms};
 use crate::model::{Bottleneck, Choice, CodebookState, Network};
 
 /// Batches whose latents start the projections and codebooks.
@@ -79,6 +80,8 @@ pub struct StepReport {
     pub loss: f64,
     /// Its spectral terms, unweighted.
     pub terms: SpectralTerms,
+    /// Distance of the decoder's envelope from the sound's, unweighted.
+    pub envelope: f64,
     /// Commitment loss, unweighted.
     pub commitment: f64,
     /// Diversity loss, unweighted.
@@ -115,6 +118,7 @@ pub struct Trainer {
     network: Network,
     optimizer: AdamW,
     losses: Vec<SpectralLoss>,
+    envelope: EnvelopeLoss,
     adversary: Option<Adversary>,
     dataset: Arc<Dataset>,
     loader: BatchLoader,
@@ -258,6 +262,7 @@ impl Trainer {
             .iter()
             .map(|turn| SpectralLoss::new(config.codec.sample_rate, turn, config.loss))
             .collect::<candle_core::Result<_>>()?;
+        let envelope = EnvelopeLoss::new(network.decoder.synthesis(), device)?;
         let rate = config.codec.sample_rate;
         let adversary = match &config.adversarial {
             Some(stage) => {
@@ -278,6 +283,7 @@ impl Trainer {
             network,
             optimizer,
             losses,
+            envelope,
             adversary,
             dataset,
             loader,
@@ -413,12 +419,14 @@ impl Trainer {
         // Somewhere in a long stream, elsewhere each time: the noise of the synthesis is not to be learned.
         let mut rng = self.rng(6);
         let first_frames: Vec<u64> = (0..self.config.batch).map(|_| rng.random()).collect();
-        let decoded = self.network.decoder.forward(&quantized.latents, &first_frames)?;
+        let head = self.network.decoder.describe(&quantized.latents)?;
+        let envelope = self.envelope.forward(&head, &samples)?;
+        let decoded = self.network.decoder.synthesis().forward(&head, &first_frames)?;
         let complete = self.config.complete_samples();
         let decoded = decoded.narrow(1, 0, complete)?;
         let target = samples.narrow(1, 0, complete)?;
         let (signal, contest) = self.signal_loss(&decoded, &target)?;
-        let mut loss = signal.loss;
+        let mut loss = (signal.loss + (&envelope * self.config.envelope)?)?;
         if !frozen {
             loss = (loss + (&quantized.commitment * vq.commitment)?)?;
             loss = (loss + (&quantized.diversity * vq.diversity)?)?;
@@ -467,6 +475,7 @@ impl Trainer {
             loss: scalar(&loss)? + signal.offset,
             terms: signal.terms,
             adversarial,
+            envelope: scalar(&envelope)?,
             commitment: scalar(&quantized.commitment)?,
             diversity: scalar(&quantized.diversity)?,
             gradient,
@@ -520,14 +529,7 @@ impl Trainer {
             return Ok(None);
         }
         let (batch, levels) = (self.config.batch, self.config.codec.levels());
-        let mut rng = self.rng(4);
-        let mut keep = vec![1.0f32; batch * levels];
-        for item in keep.chunks_exact_mut(levels) {
-            if rng.random::<f64>() < self.config.vq.level_dropout {
-                let kept = rng.random_range(1..=levels);
-                item[kept..].fill(0.0);
-            }
-        }
+        let keep = level_dropout::draw(&self.config.vq, batch, levels, &mut self.rng(4));
         Ok(Some(Tensor::from_vec(keep, (batch, levels), &self.device)?))
     }
 

@@ -21,6 +21,10 @@ struct Plan {
     hop: usize,
     shape: Vec<f32>,
     bands: Bands,
+    /// The bin that the bands begin with.
+    first: usize,
+    /// What each band's sum of energies counts for.
+    gains: Vec<f32>,
     forward: Arc<dyn Fft<f32>>,
 }
 
@@ -35,11 +39,27 @@ impl BandLevels {
     /// a second; a frame every `hop` samples.
     pub fn new(window: usize, hop: usize, rate: u32, count: usize) -> Self {
         let width = f64::from(rate) / window as f64;
+        let bands = Bands::new(0, window / 2 + 1, count, width);
+        let gains = vec![1.0; bands.count()];
+        Self::planned(window, hop, bands, 0, gains)
+    }
+
+    /// Levels of the mean energy in `bands`, of which the first begins with the bin `first`.
+    pub fn of_means(window: usize, hop: usize, bands: Bands, first: usize) -> Self {
+        let mut gains = vec![0.0; bands.count()];
+        bands.gather(&vec![1.0; bands.bins()], &mut gains);
+        gains.iter_mut().for_each(|gain| *gain = 1.0 / *gain);
+        Self::planned(window, hop, bands, first, gains)
+    }
+
+    fn planned(window: usize, hop: usize, bands: Bands, first: usize, gains: Vec<f32>) -> Self {
         Self(Arc::new(Plan {
             window,
             hop,
             shape: bands::level_shape(window),
-            bands: Bands::new(0, window / 2 + 1, count, width),
+            bands,
+            first,
+            gains,
             forward: FftPlanner::new().plan_fft_forward(window),
         }))
     }
@@ -67,7 +87,7 @@ impl BandLevels {
 
 impl Plan {
     fn levels(&self, samples: &[f32], out: &mut [f32]) {
-        let (n, bins) = (self.window, self.window / 2 + 1);
+        let (n, bins) = (self.window, self.bands.bins());
         let mut buffer = vec![Complex32::default(); n];
         let mut scratch = vec![Complex32::default(); self.forward.get_inplace_scratch_len()];
         let mut power = vec![0.0; bins];
@@ -81,12 +101,14 @@ impl Plan {
                 z.re = w * x;
             }
             self.forward.process_with_scratch(&mut buffer, &mut scratch);
-            for (p, z) in power.iter_mut().zip(&buffer) {
+            for (p, z) in power.iter_mut().zip(&buffer[self.first..]) {
                 *p = z.norm_sqr();
             }
             out.fill(0.0);
             self.bands.gather(&power, out);
-            out.iter_mut().for_each(|v| *v = bands::level(*v));
+            for (v, gain) in out.iter_mut().zip(&self.gains) {
+                *v = bands::level(*v * gain);
+            }
         }
     }
 }

@@ -11,7 +11,8 @@ use rayon::prelude::*;
 use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlanner};
 
-use super::values;
+use super::{BandLevels, values};
+use crate::bands::Bands;
 use crate::config::CodecConfig;
 use crate::harmonics::{self, Excitation};
 use crate::noise::Noise;
@@ -40,6 +41,7 @@ pub struct InverseStft {
 struct Plan {
     window: usize,
     hop: usize,
+    rate: u32,
     head: Head,
     /// Hann window, scaled so that overlapping windows sum to one, over the FFT's length.
     shape: Vec<f32>,
@@ -62,7 +64,8 @@ impl InverseStft {
         let shape = synthesis::window_shape(window, hop);
         let (forward, inverse) =
             (planner.plan_fft_forward(window), planner.plan_fft_inverse(window));
-        let plan = Plan { window, hop, head: Head::new(config), shape, forward, inverse };
+        let rate = config.sample_rate;
+        let plan = Plan { window, hop, rate, head: Head::new(config), shape, forward, inverse };
         Ok(Self { inner: Arc::new(plan) })
     }
 
@@ -80,6 +83,25 @@ impl InverseStft {
     /// Log magnitudes of a frame: one for each learned bin, and one for each band above.
     pub fn magnitudes(&self) -> usize {
         self.inner.head.magnitudes()
+    }
+
+    /// The levels that a sound itself has in the bands above the learned bins, in the frames that it would be
+    /// made from.
+    pub fn envelope_levels(&self) -> BandLevels {
+        let Plan { window, hop, head, .. } = &*self.inner;
+        BandLevels::of_means(*window, *hop, head.envelope.clone(), head.learned)
+    }
+
+    /// The bands above the learned bins that have a log magnitude.
+    pub(crate) fn envelope(&self) -> &Bands {
+        &self.inner.head.envelope
+    }
+
+    /// The same bins in at most `count` bands.
+    pub(crate) fn envelope_groups(&self, count: usize) -> Bands {
+        let Head { envelope, learned, .. } = &self.inner.head;
+        let width = f64::from(self.inner.rate) / self.inner.window as f64;
+        Bands::new(*learned, envelope.bins(), count, width)
     }
 
     /// Values that describe one frame: the log magnitudes, a real and an imaginary direction for each

@@ -75,7 +75,12 @@ impl Weighted {
 
     /// Not from an empty one.
     pub fn draw(&self, rng: &mut Rng) -> usize {
-        let point = rng.uniform() * self.sums.last().unwrap_or(&0.0);
+        self.at(rng.uniform())
+    }
+
+    /// The item at a number from 0 to 1; not from an empty one.
+    pub fn at(&self, number: f64) -> usize {
+        let point = number * self.sums.last().unwrap_or(&0.0);
         let at = self.sums.partition_point(|sum| *sum <= point);
         self.items[at.min(self.items.len() - 1)]
     }

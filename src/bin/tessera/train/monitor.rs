@@ -25,6 +25,7 @@ struct Sums {
     loss: f64,
     mel: f64,
     complex: f64,
+    envelope: f64,
     commitment: f64,
     diversity: f64,
     gradient: f64,
@@ -41,6 +42,7 @@ impl Sums {
         self.loss += step.loss;
         self.mel += step.terms.mel;
         self.complex += step.terms.complex;
+        self.envelope += step.envelope;
         self.commitment += step.commitment;
         self.diversity += step.diversity;
         self.gradient += step.gradient;
@@ -73,10 +75,11 @@ impl Sums {
     fn text(&self) -> String {
         let mean = |sum: f64| sum / self.steps.max(1) as f64;
         let mut text = format!(
-            "loss {:.3} (mel {:.3}, complex {:.3}",
+            "loss {:.3} (mel {:.3}, complex {:.3}, envelope {:.3}",
             mean(self.loss),
             mean(self.mel),
-            mean(self.complex)
+            mean(self.complex),
+            mean(self.envelope)
         );
         let usage: Vec<String> = self.usage().iter().map(|u| format!("{:.0}", u * 100.0)).collect();
         if !usage.is_empty() {
@@ -141,10 +144,16 @@ impl Monitor {
     pub fn new(mut log: RunLog, config: &TrainConfig, trainer: &Trainer) -> Result<Self> {
         let levels = config.codec.levels();
         let usage_names: Vec<String> = (0..levels).map(|l| format!("usage/{l}")).collect();
-        let mut columns: Vec<String> =
-            ["loss", "loss/mel", "loss/complex", "loss/commitment", "loss/diversity"]
-                .map(String::from)
-                .into();
+        let mut columns: Vec<String> = [
+            "loss",
+            "loss/mel",
+            "loss/complex",
+            "loss/envelope",
+            "loss/commitment",
+            "loss/diversity",
+        ]
+        .map(String::from)
+        .into();
         columns.extend(["gradient", "rate"].map(String::from));
         if config.adversarial.is_some() {
             columns.extend(ADVERSARIAL.map(String::from));
@@ -201,6 +210,7 @@ impl Monitor {
             ("loss", mean(row.loss)),
             ("loss/mel", mean(row.mel)),
             ("loss/complex", mean(row.complex)),
+            ("loss/envelope", mean(row.envelope)),
             ("loss/commitment", mean(row.commitment)),
             ("loss/diversity", mean(row.diversity)),
             ("gradient", mean(row.gradient)),
