@@ -6,12 +6,13 @@ mod writer;
 
 use std::io::{Read, Seek, Write};
 
-use self::channels::{Decoders, Encoders, cores};
+use self::channels::{Decoders, Encoders};
 use self::writer::TokenWriter;
 use crate::audio::{AudioError, AudioSource, AudioWarning, StreamResampler};
 use crate::bitstream::{ContainerReader, Damage, Header, Item, ReadError, WriteError};
 use crate::engine::{EngineError, Model, ModelError};
 use crate::prior::Prior;
+use crate::threads::cores;
 use crate::tokens::Tokens;
 
 /// Source samples read at a time.

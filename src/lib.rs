@@ -24,6 +24,7 @@ mod math;
 mod model_files;
 mod noise;
 mod synthesis;
+mod threads;
 
 #[cfg(feature = "train")]
 pub mod codec;

@@ -3,13 +3,10 @@
 //! The engine gives the same bits however its input is cut and on whatever thread it runs, so the number
 //! of threads is a matter of speed alone.
 
-use std::num::NonZero;
-use std::sync::{Mutex, PoisonError};
-use std::thread;
-
 use crate::concealment::ConcealingDecoder;
 use crate::engine::{EngineError, Model, StreamEncoder};
 use crate::prior::Prior;
+use crate::threads::on_threads;
 use crate::tokens::Tokens;
 
 /// Steps computed at once: the weights are read once for all of them, and memory stays small.
@@ -20,9 +17,9 @@ const DECODED: usize = 4 * BATCH;
 /// Samples of some steps by channel, or why there are none.
 pub type Decoded = Result<Vec<Vec<f32>>, EngineError>;
 
-/// Threads to code on: the cores that this process may use.
-pub fn cores() -> usize {
-    thread::available_parallelism().map_or(1, NonZero::get)
+/// Threads beside this one, which has something else to do first.
+fn helpers(threads: usize) -> usize {
+    if threads > 1 { threads } else { 0 }
 }
 
 /// Encoders of all channels.
@@ -30,21 +27,21 @@ pub struct Encoders {
     model: Model,
     streams: Vec<StreamEncoder>,
     levels: usize,
-    threads: usize,
+    helpers: usize,
 }
 
 /// Decoders of all channels.
 pub struct Decoders {
     model: Model,
     streams: Vec<ConcealingDecoder>,
-    threads: usize,
+    helpers: usize,
 }
 
 impl Encoders {
     /// Streams at their beginning; `levels` is one of the model's.
     pub fn new(model: &Model, channels: usize, levels: usize, threads: usize) -> Self {
         let streams = vec![StreamEncoder::with_batch(model, BATCH); channels];
-        Self { model: model.clone(), streams, levels, threads }
+        Self { model: model.clone(), streams, levels, helpers: helpers(threads) }
     }
 
     /// Takes samples, a vector for each channel, and gives the codes of all steps that are complete, while
@@ -68,7 +65,7 @@ impl Encoders {
                 }
             }
         };
-        on_threads(self.threads, &mut self.streams, samples, code, meanwhile)
+        on_threads(self.helpers, &mut self.streams, samples, code, meanwhile)
     }
 }
 
@@ -86,7 +83,7 @@ impl Decoders {
     ) -> Result<Self, EngineError> {
         let batch = (DECODED / channels.max(1)).clamp(1, BATCH);
         let streams = vec![ConcealingDecoder::new(model, prior, levels, batch)?; channels];
-        Ok(Self { model: model.clone(), streams, threads })
+        Ok(Self { model: model.clone(), streams, helpers: helpers(threads) })
     }
 
     /// Takes the tokens of some steps, one `Tokens` for each channel, and gives as many steps of samples,
@@ -106,7 +103,7 @@ impl Decoders {
             }
             Ok(samples)
         };
-        on_threads(self.threads, &mut self.streams, tokens, decode, meanwhile)
+        on_threads(self.helpers, &mut self.streams, tokens, decode, meanwhile)
     }
 
     /// Makes up a lost step, while `meanwhile` runs on this thread; nothing once that would be silence.
@@ -121,7 +118,7 @@ impl Decoders {
             Ok(samples)
         };
         let inputs = vec![(); self.streams.len()];
-        Some(on_threads(self.threads, &mut self.streams, &inputs, conceal, meanwhile))
+        Some(on_threads(self.helpers, &mut self.streams, &inputs, conceal, meanwhile))
     }
 
     /// Passes over `steps` steps without computing them: what comes next begins anew, in its place in the
@@ -129,37 +126,6 @@ impl Decoders {
     pub fn skip(&mut self, steps: u64) {
         self.streams.iter_mut().for_each(|stream| stream.pass_over(steps));
     }
-}
-
-/// Does `work` with each state and its input on up to `threads` threads, and `meanwhile` on this one;
-/// gives the outputs in order, or the first error.
-fn on_threads<S: Send, I: Sync, O: Send, E: Send, R>(
-    threads: usize,
-    states: &mut [S],
-    inputs: &[I],
-    work: impl Fn(&mut S, &I) -> Result<O, E> + Sync,
-    meanwhile: impl FnOnce() -> R,
-) -> (Result<Vec<O>, E>, R) {
-    let mut jobs: Vec<_> =
-        states.iter_mut().zip(inputs).map(|(state, input)| (state, input, None)).collect();
-    let workers = if threads > 1 { threads.min(jobs.len()) } else { 0 };
-    let queue = Mutex::new(jobs.iter_mut());
-    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let run = || {
-        while let Some((state, input, output)) = next() {
-            *output = Some(work(state, input));
-        }
-    };
-    let other = thread::scope(|scope| {
-        for _ in 0..workers {
-            // Where the system gives no thread, this one does the work.
-            let _ = thread::Builder::new().spawn_scoped(scope, run);
-        }
-        let other = meanwhile();
-        run();
-        other
-    });
-    (jobs.into_iter().filter_map(|(_, _, output)| output).collect(), other)
 }
 
 #[cfg(all(test, feature = "embedded-model"))]
