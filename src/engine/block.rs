@@ -20,11 +20,16 @@ pub struct Block {
     gain: Box<[f32]>,
 }
 
-/// Frames that a block still needs, and those it is given: (taps - 1 + frames, channels).
+/// Frames that a block still needs, and those it is given: (taps - 1 + frames, streams, channels).
+///
+/// Streams that go on together take turns, frame by frame. What a frame's convolution sees is then as many
+/// frames further back as there are streams, and nothing else is different.
 #[derive(Debug, Clone)]
 pub struct BlockState {
     frames: Box<[f32]>,
-    past: usize,
+    /// Numbers that are the past of one stream.
+    reach: usize,
+    streams: usize,
 }
 
 impl Block {
@@ -67,7 +72,8 @@ impl Block {
 
     /// The first part, of all rows: convolution and normalisation, `mixed` is (rows, dim).
     pub fn mix(&self, kernels: Kernels, state: &BlockState, mixed: &mut [f32]) {
-        kernels.depthwise(&state.frames, &self.depthwise, &self.depthwise_bias, mixed);
+        let (x, step) = (&state.frames, state.streams);
+        kernels.depthwise(x, step, &self.depthwise, &self.depthwise_bias, mixed);
         kernels.normalize(mixed, self.depthwise_bias.len());
     }
 
@@ -102,7 +108,8 @@ impl Block {
         let x = Rows { values: hidden, stride: self.narrow.inputs(), count: rows };
         kernels.product(&self.narrow, panels.clone(), x, out);
         let columns = columns(&self.narrow, &panels);
-        let inputs = state.frames[state.past..].chunks_exact(dim);
+        let past = state.past();
+        let inputs = state.frames[past..].chunks_exact(dim);
         for (out, x) in out.chunks_exact_mut(dim).zip(inputs).take(rows) {
             kernels.scaled_residual(
                 &mut out[columns.clone()],
@@ -111,8 +118,8 @@ impl Block {
             );
         }
         if panels.end == self.narrow.panels() {
-            let end = state.past + rows * dim;
-            state.frames.copy_within(end - state.past..end, 0);
+            let end = past + rows * dim;
+            state.frames.copy_within(end - past..end, 0);
         }
     }
 }
@@ -126,8 +133,13 @@ impl BlockState {
     /// Silence before a block of `dim` channels and `taps` rows of convolution, and room for `frames`
     /// frames.
     pub fn new(dim: usize, taps: usize, frames: usize) -> Self {
-        let past = (taps - 1) * dim;
-        Self { frames: vec![0.0; past + frames * dim].into(), past }
+        Self::of_streams(dim, taps, frames, 1)
+    }
+
+    /// The same for `streams` streams that take turns, with room for `frames` frames of each.
+    pub fn of_streams(dim: usize, taps: usize, frames: usize, streams: usize) -> Self {
+        let reach = (taps - 1) * dim;
+        Self { frames: vec![0.0; (reach + frames * dim) * streams].into(), reach, streams }
     }
 
     /// As if nothing had been given.
@@ -135,9 +147,20 @@ impl BlockState {
         self.frames.fill(0.0);
     }
 
+    /// As if nothing had been given, and for `streams` streams, no more than there is room for.
+    pub fn restart(&mut self, streams: usize) {
+        self.reset();
+        self.streams = streams;
+    }
+
     /// Where the frames of now go, (frames, dim).
     pub fn frames_mut(&mut self) -> &mut [f32] {
-        &mut self.frames[self.past..]
+        let past = self.past();
+        &mut self.frames[past..]
+    }
+
+    fn past(&self) -> usize {
+        self.reach * self.streams
     }
 
     /// Bytes of memory.

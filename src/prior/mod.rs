@@ -33,6 +33,7 @@ mod config;
 mod entropy;
 mod frequencies;
 mod generator;
+mod lockstep;
 #[cfg(feature = "train")]
 pub mod network;
 mod sampler;

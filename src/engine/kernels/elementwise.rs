@@ -8,14 +8,22 @@ use crate::noise::Noise;
 use crate::synthesis::HeadRow;
 use crate::{math, synthesis};
 
-/// Causal depthwise convolution: row `t` of `out` from rows `t .. t + taps` of `x`, channel by channel;
-/// `weights` is (taps, channels), `bias` (channels).
+/// The whole part of a number from 0 up to 2^32. Rust's own conversion takes any number, and so does not become
+/// vector code.
 #[inline(always)]
-pub fn depthwise(x: &[f32], weights: &[f32], bias: &[f32], out: &mut [f32]) {
+fn whole(value: f64) -> u32 {
+    // From 2^52 on numbers are whole: what is added to it ends up in the lowest bits.
+    (value.floor() + (1u64 << 52) as f64).to_bits() as u32
+}
+
+/// Causal depthwise convolution: row `t` of `out` from rows `t`, `t + step`, `t + 2 * step` and so on of `x`,
+/// as many as there are taps, channel by channel; `weights` is (taps, channels), `bias` (channels).
+#[inline(always)]
+pub fn depthwise(x: &[f32], step: usize, weights: &[f32], bias: &[f32], out: &mut [f32]) {
     let channels = bias.len();
     for (t, row) in out.chunks_exact_mut(channels).enumerate() {
         row.copy_from_slice(bias);
-        let taps = weights.chunks_exact(channels).zip(x[t * channels..].chunks_exact(channels));
+        let taps = weights.chunks_exact(channels).zip(x[t * channels..].chunks(step * channels));
         for (weights, x) in taps {
             for ((y, w), x) in row.iter_mut().zip(weights).zip(x) {
                 *y = w.mul_add(*x, *y);
@@ -73,15 +81,29 @@ pub fn argmax(x: &[f32]) -> Option<(f32, usize)> {
     for v in lanes.iter().chain(blocks.remainder()) {
         most = if *v > most { *v } else { most };
     }
-    x.iter().position(|v| *v == most).map(|place| (most, place))
+    // A block is looked at whole, which is faster than to stop in it.
+    let here = |block: &[f32]| block.iter().fold(false, |found, v| found | (*v == most));
+    let block = x.chunks(WIDTH).position(here)? * WIDTH;
+    let place = x[block..].iter().position(|v| *v == most)?;
+    Some((most, block + place))
 }
 
-/// The exponential of each score less the largest, `most`, in parts of 2^30; 0 for what is no number.
+/// The exponential of each score less the largest, `most`, in parts of 2^30, and 0 for what is no number;
+/// gives the sum.
 #[inline(always)]
-pub fn weigh(scores: &[f32], most: f32, weights: &mut [u32]) {
+pub fn weigh(scores: &[f32], most: f32, weights: &mut [u32]) -> u64 {
     for (weight, score) in weights.iter_mut().zip(scores) {
-        *weight = (math::exp(score - most) * (1u32 << 30) as f32) as u32;
+        let value = math::exp(score - most) * (1u32 << 30) as f32;
+        *weight = whole(f64::from(if value > 0.0 { value } else { 0.0 }));
     }
+    weights.iter().map(|weight| u64::from(*weight)).sum()
+}
+
+/// One more than `share` times each number, rounded down, in place; gives the sum. Products are below 2^32.
+#[inline(always)]
+pub fn share_out(counts: &mut [u32], share: f64) -> u32 {
+    counts.iter_mut().for_each(|count| *count = 1 + whole(f64::from(*count) * share));
+    counts.iter().sum()
 }
 
 /// The spectrum of the learned bins from their log magnitudes and directions, which `re` and `im`, the

@@ -141,14 +141,15 @@ macro_rules! elementwise {
 }
 
 elementwise! {
-    fn depthwise(x: &[f32], weights: &[f32], bias: &[f32], out: &mut [f32]);
+    fn depthwise(x: &[f32], step: usize, weights: &[f32], bias: &[f32], out: &mut [f32]);
     fn normalize(x: &mut [f32], channels: usize);
     fn gelu(x: &mut [f32]);
     fn scaled_residual(h: &mut [f32], x: &[f32], gain: &[f32]);
     fn add(sum: &mut [f32], part: &[f32]);
     fn subtract(rest: &mut [f32], part: &[f32]);
     fn argmax(x: &[f32]) -> Option<(f32, usize)>;
-    fn weigh(scores: &[f32], most: f32, weights: &mut [u32]);
+    fn weigh(scores: &[f32], most: f32, weights: &mut [u32]) -> u64;
+    fn share_out(counts: &mut [u32], share: f64) -> u32;
     fn learned_bins(head: &HeadRow, shares: &[f32], re: &mut [f32], im: &mut [f32]);
     fn voice(voicing: &[f32], excitation: &Excitation, re: &mut [f32], im: &mut [f32]);
     fn amplify(log_magnitudes: &[f32], re: &mut [f32], im: &mut [f32]);
