@@ -1,5 +1,5 @@
-//! The prior of default size, with random weights: a chunk of one channel coded and decoded. Throughput is in
-//! samples: divided by 48,000 it is how many times real time.
+//! The prior of default size, with random weights: chunks of one channel coded and decoded, one alone and as many
+//! as are coded together. Throughput is in samples: divided by 48,000 it is how many times real time.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 #[path = "../tests/support/mod.rs"]
@@ -7,6 +7,7 @@ mod support;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use support::{Random, default_prior, prior};
+use tessera_codec::bitstream::Coded;
 use tessera_codec::engine::{InstructionSet, Model};
 use tessera_codec::prior::Prior;
 use tessera_codec::tokens::Tokens;
@@ -30,16 +31,22 @@ fn coding(c: &mut Criterion) {
     for set in [InstructionSet::Avx512, InstructionSet::Avx2] {
         let Ok(prior) = best.with_instruction_set(set) else { continue };
         let mut group = c.benchmark_group(format!("{set:?}"));
-        group.throughput(Throughput::Elements((steps * model.chunk_samples()) as u64));
         group.sample_size(10);
         for levels in [1, 4] {
-            let tokens = [chunk(&prior, levels)];
             let mut coder = prior.coder(levels).unwrap();
-            let bytes = coder.encode(&tokens).unwrap();
-            group.bench_function(format!("encode {levels}"), |b| b.iter(|| coder.encode(&tokens)));
-            group.bench_function(format!("decode {levels}"), |b| {
-                b.iter(|| coder.decode(1, steps, &bytes));
-            });
+            for count in [1, coder.chunks_at_once()] {
+                let samples = count * steps * model.chunk_samples();
+                group.throughput(Throughput::Elements(samples as u64));
+                let chunks = vec![vec![chunk(&prior, levels)]; count];
+                let bytes: Vec<Vec<u8>> = coder.encode(&chunks).into_iter().flatten().collect();
+                let coded: Vec<Coded> = bytes.iter().map(|bytes| Coded { steps, bytes }).collect();
+                group.bench_function(format!("encode {levels}, {count} chunks"), |b| {
+                    b.iter(|| coder.encode(&chunks));
+                });
+                group.bench_function(format!("decode {levels}, {count} chunks"), |b| {
+                    b.iter(|| coder.decode(1, &coded));
+                });
+            }
         }
         group.finish();
     }

@@ -2,7 +2,7 @@
 //! CRC-32.
 
 use super::header::Header;
-use super::payload::{self, PayloadCoder};
+use super::payload;
 use crate::tokens::Tokens;
 
 /// The first two bytes of a chunk.
@@ -82,28 +82,14 @@ pub(super) fn crc_holds(chunk: &[u8]) -> bool {
     content.get(SYNC.len()..).is_some_and(|c| crc32fast::hash(c).to_be_bytes() == *crc)
 }
 
-/// The bytes of chunk `number`: steps `first..first + steps` of the tokens of all channels, whose
-/// shape and codes have been checked against the header; `coder` is the header's, if it names one.
-pub(super) fn encode(
-    header: &Header,
-    number: u32,
-    channels: &[Tokens],
-    first: usize,
-    steps: u8,
-    coder: Option<&mut (dyn PayloadCoder + 'static)>,
-) -> Vec<u8> {
-    let part = |tokens: &Tokens| {
-        let levels = tokens.levels.iter().enumerate().map(|(level, codes)| {
-            let per_step = header.layout.codes_per_step(level);
-            codes[first * per_step..(first + usize::from(steps)) * per_step].to_vec()
-        });
-        Tokens { levels: levels.collect() }
-    };
-    let channels: Vec<Tokens> = channels.iter().map(part).collect();
+/// The bytes of a chunk whose tokens have been checked against the header; `coded` is what the coder made of
+/// them, where the header names one.
+pub(super) fn encode(header: &Header, chunk: &Chunk, coded: Option<Vec<u8>>) -> Vec<u8> {
+    let (number, steps) = (chunk.number, chunk.steps as u8);
     let most = *header.payload_bytes(steps.into()).end();
     let mut bytes = Vec::with_capacity(CHUNK_OVERHEAD + most);
     bytes.extend([0; HEAD_BYTES]);
-    let mut bytes = payload::encode(header, &channels, coder, bytes);
+    let mut bytes = payload::encode(header, &chunk.channels, coded, bytes);
     let length = (bytes.len() - HEAD_BYTES) as u16;
     bytes[..HEAD_BYTES].copy_from_slice(&ChunkHead { number, steps, length }.to_bytes());
     bytes.extend(crc32fast::hash(&bytes[SYNC.len()..]).to_be_bytes());
@@ -129,8 +115,9 @@ mod tests {
     #[test]
     fn bytes_as_documented() {
         let header = small();
-        let channels = [tokens([&[9, 1, 2], &[0, 0, 1, 2, 3, 4]]), tokens([&[7, 15, 0], &[4; 6]])];
-        let bytes = encode(&header, 0x010203, &channels, 1, 2, None);
+        let channels = vec![tokens([&[1, 2], &[1, 2, 3, 4]]), tokens([&[15, 0], &[4; 4]])];
+        let chunk = Chunk { number: 0x010203, steps: 2, channels };
+        let bytes = encode(&header, &chunk, None);
         assert_eq!(bytes[..8], [0xF5, 0xC3, 1, 2, 3, 2, 0, 5]);
         // 0001 0010 | 001 010 011 100 | 1111 0000 | 100 100 100 100 | 0000 0000
         let payload = [0b0001_0010, 0b0010_1001, 0b1100_1111, 0b0000_1001, 0b0010_0100];
@@ -143,10 +130,7 @@ mod tests {
         assert_eq!(head.chunk_bytes(), bytes.len());
         assert!(head.is_plausible(&header, None));
         let decode = |levels| payload::decode(&header, levels, 2, &payload, None).unwrap();
-        assert_eq!(
-            decode(2),
-            [tokens([&[1, 2], &[1, 2, 3, 4]]), tokens([&[15, 0], &[4, 4, 4, 4]])]
-        );
+        assert_eq!(decode(2), chunk.channels);
         assert_eq!(
             decode(1).iter().map(|t| &t.levels[0][..]).collect::<Vec<_>>(),
             [[1, 2], [15, 0]]
@@ -156,8 +140,8 @@ mod tests {
     #[test]
     fn codes_beyond_the_codebook_are_found() {
         let header = small();
-        let channels = [tokens([&[1], &[0, 4]]), tokens([&[1], &[4, 6]])];
-        let bytes = encode(&header, 0, &channels, 0, 1, None);
+        let channels = vec![tokens([&[1], &[0, 4]]), tokens([&[1], &[4, 6]])];
+        let bytes = encode(&header, &Chunk { number: 0, steps: 1, channels }, None);
         let payload = &bytes[8..bytes.len() - 4];
         let bad = BadPayload::Code { channel: 1, level: 1, code: 6 };
         assert_eq!(payload::decode(&header, 2, 1, payload, None), Err(bad));

@@ -58,6 +58,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod ahead;
 pub mod bits;
 mod chunk;
 mod damage;
@@ -79,7 +80,7 @@ pub use header::{
     FORMAT_VERSION, Header, HeaderError, MAGIC, MAX_CHANNELS, MAX_HOP, MAX_PRE_SKIP, MAX_RATE,
     MAX_SAMPLES,
 };
-pub use payload::{CoderError, PayloadCoder};
+pub use payload::{Coded, CoderError, PayloadCoder};
 pub use reader::{ContainerReader, Item, ReadError};
 pub use repair::{Repair, RepairError, repair};
 pub use summary::{LevelSummary, Summary};

@@ -21,13 +21,25 @@ pub trait PayloadCoder: fmt::Debug + Send {
     /// Whether it codes tokens of that layout.
     fn fits(&self, layout: &TokenLayout) -> bool;
 
-    /// The bytes that stand for the tokens of a chunk, one `Tokens` for each channel; nothing where it
-    /// cannot code them.
-    fn encode(&mut self, channels: &[Tokens]) -> Option<Vec<u8>>;
+    /// How many chunks are best given at once, at least 1: the container holds so many in memory.
+    fn chunks_at_once(&self) -> usize;
 
-    /// The tokens of a chunk of `channels` channels and `steps` steps, exactly those that were encoded, or
-    /// nothing when no tokens have these bytes.
-    fn decode(&mut self, channels: usize, steps: usize, bytes: &[u8]) -> Option<Vec<Tokens>>;
+    /// For each chunk, one `Tokens` for each channel, the bytes that stand for it; nothing where it cannot
+    /// code them. What becomes of a chunk does not depend on the others.
+    fn encode(&mut self, chunks: &[Vec<Tokens>]) -> Vec<Option<Vec<u8>>>;
+
+    /// The tokens of each chunk, all of `channels` channels: exactly those that were encoded, or nothing when
+    /// no tokens have these bytes. What becomes of a chunk does not depend on the others.
+    fn decode(&mut self, channels: usize, chunks: &[Coded]) -> Vec<Option<Vec<Tokens>>>;
+}
+
+/// What a [`PayloadCoder`] made of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Coded<'a> {
+    /// Steps of the chunk.
+    pub steps: usize,
+    /// The bytes that it gave.
+    pub bytes: &'a [u8],
 }
 
 /// Why a coder cannot be the one of a file.
@@ -90,16 +102,19 @@ pub(super) fn pack(header: &Header, channels: &[Tokens], bytes: Vec<u8>) -> Vec<
     writer.into_bytes()
 }
 
-/// Appends the payload of a chunk of these tokens: with a coder, in whichever way is shorter.
+/// Appends the payload of a chunk of these tokens: where the header names a prior, in whichever way is
+/// shorter, as packed codes or as `coded`, what its coder made of them.
 pub(super) fn encode(
     header: &Header,
     channels: &[Tokens],
-    coder: Option<&mut (dyn PayloadCoder + 'static)>,
+    coded: Option<Vec<u8>>,
     mut bytes: Vec<u8>,
 ) -> Vec<u8> {
-    let Some(coder) = coder else { return pack(header, channels, bytes) };
+    if header.prior_id.is_none() {
+        return pack(header, channels, bytes);
+    }
     let packed = pack(header, channels, Vec::new());
-    match coder.encode(channels).filter(|coded| coded.len() < packed.len()) {
+    match coded.filter(|coded| coded.len() < packed.len()) {
         Some(coded) => {
             bytes.push(CODED);
             bytes.extend(coded);
@@ -121,26 +136,33 @@ pub(super) enum BadPayload {
     Coding,
 }
 
+/// The part of a payload that is for the header's coder, if that is how it was made.
+pub(super) fn coded<'a>(header: &Header, payload: &'a [u8]) -> Option<&'a [u8]> {
+    match payload.split_first() {
+        Some((&CODED, coded)) if header.prior_id.is_some() => Some(coded),
+        _ => None,
+    }
+}
+
 /// The tokens of the first `levels` levels in the payload of a chunk of `steps` steps, whose length is
-/// possible; `coder` is that of the header.
+/// possible; `tokens` are what the header's coder made of the part that is [coded].
 pub(super) fn decode(
     header: &Header,
     levels: usize,
     steps: usize,
     payload: &[u8],
-    coder: Option<&mut (dyn PayloadCoder + 'static)>,
+    tokens: Option<Vec<Tokens>>,
 ) -> Result<Vec<Tokens>, BadPayload> {
     if header.prior_id.is_none() {
         return unpack(header, levels, steps, payload);
     }
     let stored = header.layout.levels();
-    match (payload.split_first(), coder) {
-        (Some((&PACKED, packed)), _) if packed.len() == header.packed_bytes(steps) => {
+    match payload.split_first() {
+        Some((&PACKED, packed)) if packed.len() == header.packed_bytes(steps) => {
             unpack(header, levels, steps, packed)
         }
-        (Some((&CODED, coded)), Some(coder)) => {
-            let mut channels = coder
-                .decode(header.channels.into(), steps, coded)
+        Some((&CODED, _)) => {
+            let mut channels = tokens
                 .filter(|channels| channels.len() == usize::from(header.channels))
                 .ok_or(BadPayload::Coding)?;
             let whole =

@@ -1,12 +1,12 @@
 //! Reading a `.tsr` file, whole or damaged, in bounded memory.
 
+use super::ahead::{Ahead, Found, Intact};
 use super::chunk::{self, CHUNK_OVERHEAD, Chunk, ChunkHead, HEAD_BYTES};
 use super::damage::{Damage, DamageReason};
 use super::header::{Header, HeaderError};
 use super::index::{self, Index};
-use super::payload::{self, BadPayload, CoderError, PayloadCoder};
+use super::payload::{self, CoderError, PayloadCoder};
 use super::window::Window;
-use crate::tokens::Tokens;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::Path;
@@ -70,12 +70,6 @@ pub(super) enum Stored {
     Damage(Damage),
 }
 
-/// What comes next in a file: an intact chunk where it begins, or something else.
-enum Found {
-    Chunk(ChunkHead, u64),
-    Damage(Damage),
-}
-
 /// What the index and trailer told.
 #[derive(Debug)]
 struct Trailer {
@@ -94,9 +88,9 @@ struct Trailer {
 /// or they are not given: a CRC-32 vouches for each.
 ///
 /// Memory: a quarter of a mebibyte for the bytes of the file and the chunk given (at most a mebibyte),
-/// independent of the file's length and of what it claims. An index of a file made to do harm may take
-/// 32 MiB; that of a file a [`super::ContainerWriter`] made takes some bytes, and with a prior some bytes for
-/// each chunk.
+/// independent of the file's length and of what it claims; with a coder of payloads, as many chunks as it
+/// takes at once. An index of a file made to do harm may take 32 MiB; that of a file a
+/// [`super::ContainerWriter`] made takes some bytes, and with a prior some bytes for each chunk.
 #[derive(Debug)]
 pub struct ContainerReader<R> {
     window: Window<R>,
@@ -106,15 +100,17 @@ pub struct ContainerReader<R> {
     levels: usize,
     /// What the payloads are decoded with, where the header names one.
     coder: Option<Box<dyn PayloadCoder>>,
+    /// What was found and not given yet.
+    ahead: Ahead,
     trailer: Option<Trailer>,
     /// Samples per channel, from the header or the trailer.
     samples: Option<u64>,
     /// Steps of the file: from the sample count, or the end of a short chunk, which must be the last.
     total: Option<u64>,
-    /// The next chunk due, and where.
+    /// The next chunk to be found, and where.
     next: u32,
     position: u64,
-    /// Whether the state of the end of the file has been told, or reading failed.
+    /// Whether all has been found, to the state of the end of the file, or reading failed.
     ended: bool,
 }
 
@@ -146,6 +142,7 @@ impl<R: Read + Seek> ContainerReader<R> {
             total: samples.map(|samples| header.steps(samples)),
             levels: header.layout.levels(),
             coder: None,
+            ahead: Ahead::default(),
             header_bytes: length as u64,
             position: length as u64,
             next: 0,
@@ -219,6 +216,12 @@ impl<R: Read + Seek> ContainerReader<R> {
         Ok(())
     }
 
+    /// Reads at most `chunks` chunks at a time from now on, however many a coder of payloads would like to
+    /// decode together: for who needs each as soon as it can be there.
+    pub fn limit_ahead(&mut self, chunks: usize) {
+        self.ahead.limit(chunks);
+    }
+
     /// Whether chunks can be decoded: the header names no prior, or it is at hand.
     pub fn can_decode(&self) -> bool {
         self.header.prior_id.is_none() || self.coder.is_some()
@@ -265,6 +268,7 @@ impl<R: Read + Seek> ContainerReader<R> {
         self.next = number;
         self.position = position;
         self.ended = false;
+        self.ahead.clear();
     }
 
     /// Chunk `number` if it is where the index, or else the size of a full chunk, puts it.
@@ -307,67 +311,49 @@ impl<R: Read + Seek> ContainerReader<R> {
             self.ended = true;
             return Err(CoderError::Missing { prior }.into());
         }
-        let (head, start) = match self.next_found()? {
+        let chunk = match self.next_found()? {
             None => return Ok(None),
             Some(Found::Damage(damage)) => return Ok(Some(Item::Damage(damage))),
-            Some(Found::Chunk(head, start)) => (head, start),
+            Some(Found::Chunk(chunk)) => chunk,
         };
-        Ok(Some(match self.decode(head, start)? {
-            Ok(channels) => {
-                self.next += 1;
-                Item::Chunk(Chunk { number: head.number, steps: head.steps.into(), channels })
-            }
-            Err(bad) => Item::Damage(self.lose_bad(bad, start)),
+        let (number, steps) = (chunk.head.number, chunk.head.steps.into());
+        Ok(Some(match chunk.decode(&self.header, self.levels) {
+            Ok((channels, _)) => Item::Chunk(Chunk { number, steps, channels }),
+            Err(damage) => Item::Damage(damage),
         }))
     }
 
     /// As [`next_item`](Self::next_item), without decoding payloads that need a coder.
     pub(super) fn next_stored(&mut self) -> io::Result<Option<Stored>> {
-        let (head, start) = match self.next_found()? {
+        let chunk = match self.next_found()? {
             None => return Ok(None),
             Some(Found::Damage(damage)) => return Ok(Some(Stored::Damage(damage))),
-            Some(Found::Chunk(head, start)) => (head, start),
+            Some(Found::Chunk(chunk)) => chunk,
         };
-        if self.can_decode()
-            && let Err(bad) = self.decode(head, start)?
-        {
-            return Ok(Some(Stored::Damage(self.lose_bad(bad, start))));
+        let steps = chunk.head.steps;
+        if !self.can_decode() {
+            return Ok(Some(Stored::Chunk(chunk.bytes, steps)));
         }
-        self.next += 1;
-        let bytes = self.window.get(start, head.chunk_bytes())?.to_vec();
-        Ok(Some(Stored::Chunk(bytes, head.steps)))
-    }
-
-    /// The tokens of the chunk at `start`.
-    fn decode(
-        &mut self,
-        head: ChunkHead,
-        start: u64,
-    ) -> io::Result<Result<Vec<Tokens>, BadPayload>> {
-        let bytes = self.window.get(start, head.chunk_bytes())?;
-        let payload = bytes.get(HEAD_BYTES..bytes.len().saturating_sub(4)).unwrap_or_default();
-        let coder = self.coder.as_deref_mut();
-        Ok(payload::decode(&self.header, self.levels, head.steps.into(), payload, coder))
-    }
-
-    /// Gives up the chunk due, whose payload is bad.
-    fn lose_bad(&mut self, bad: BadPayload, start: u64) -> Damage {
-        let reason = match bad {
-            BadPayload::Code { channel, level, code } => {
-                DamageReason::Code { channel, level, code }
-            }
-            BadPayload::Coding => DamageReason::Coding,
-        };
-        self.lose_until(self.next + 1, start, reason)
+        Ok(Some(match chunk.decode(&self.header, self.levels) {
+            Ok((_, bytes)) => Stored::Chunk(bytes, steps),
+            Err(damage) => Stored::Damage(damage),
+        }))
     }
 
     fn next_found(&mut self) -> io::Result<Option<Found>> {
-        if self.ended {
-            return Ok(None);
+        if self.ahead.is_empty() {
+            let most = self.coder.as_ref().map_or(1, |coder| coder.chunks_at_once());
+            for _ in 0..self.ahead.next_count(most) {
+                if self.ended {
+                    break;
+                }
+                let found = self.advance();
+                self.ended |= found.is_err();
+                self.ahead.push(found.transpose());
+            }
+            self.ahead.decode(&self.header, self.coder.as_deref_mut());
         }
-        let found = self.advance();
-        self.ended |= found.is_err();
-        found
+        self.ahead.pop()
     }
 
     fn advance(&mut self) -> io::Result<Option<Found>> {
@@ -394,7 +380,10 @@ impl<R: Read + Seek> ContainerReader<R> {
             let full = u64::from(self.header.steps_per_chunk);
             self.total = Some(u64::from(head.number) * full + u64::from(head.steps));
         }
-        Ok(Some(Found::Chunk(head, start)))
+        let bytes = self.window.get(start, head.chunk_bytes())?.to_vec();
+        // Whatever its payload turns out to be, the next chunk is due now.
+        let if_bad = self.lose_until(self.next + 1, start, DamageReason::Coding);
+        Ok(Some(Found::Chunk(Intact { head, bytes, tokens: None, if_bad })))
     }
 
     /// No chunk is where one is due, for the reason given: finds the next one.

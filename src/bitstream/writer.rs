@@ -1,12 +1,13 @@
 //! Writing a `.tsr` file, from the first byte to the last, without seeking.
 
-use super::chunk::{self, MAX_CHUNKS};
+use super::chunk::{self, Chunk, MAX_CHUNKS};
 use super::file::{FileError, OutputFile, Overwrite};
 use super::header::{Header, HeaderError};
 use super::index::Index;
 use super::payload::{self, CoderError, PayloadCoder};
 use crate::tokens::{TokenDigest, Tokens};
 use std::io::{self, Write};
+use std::ops::Range;
 use std::path::Path;
 use thiserror::Error;
 
@@ -75,11 +76,11 @@ pub enum WriteError {
     },
 }
 
-/// Writes the tokens of a source to `W`, a chunk at a time.
+/// Writes the tokens of a source to `W`, a chunk at a time, or with a coder of payloads several.
 ///
 /// Memory: the steps pushed and not yet written, less than a chunk, and a few numbers; with a coder of
-/// payloads a few numbers for each chunk. Each chunk
-/// is one `write_all`.
+/// payloads less than as many chunks as it takes at once, and a few numbers for each chunk. Each chunk is one
+/// `write_all`.
 #[derive(Debug)]
 pub struct ContainerWriter<W: Write> {
     output: W,
@@ -162,7 +163,7 @@ impl<W: Write> ContainerWriter<W> {
     }
 
     /// Takes the tokens of the next steps, any number of them, one `Tokens` per channel, and writes
-    /// the chunks that they complete.
+    /// the chunks that they complete, or as many of them as are coded at once.
     ///
     /// # Errors
     /// [`WriteError::ChannelCount`], [`WriteError::Shape`] and [`WriteError::Code`] when the tokens
@@ -180,7 +181,8 @@ impl<W: Write> ContainerWriter<W> {
         self.digest.update(&self.header.layout, steps, channels);
         self.pending_steps += steps;
         self.steps = total;
-        self.write_full_chunks()
+        let at_once = usize::from(self.header.steps_per_chunk) * self.chunks_at_once();
+        self.write_chunks(self.pending_steps / at_once * at_once)
     }
 
     /// Writes the last chunk, the index and the trailer, flushes and gives the output back.
@@ -198,9 +200,7 @@ impl<W: Write> ContainerWriter<W> {
         if self.steps != needed {
             return Err(WriteError::StepCount { samples, needed, got: self.steps });
         }
-        if self.pending_steps > 0 {
-            self.write_chunk(0, self.pending_steps as u8)?;
-        }
+        self.write_chunks(self.pending_steps)?;
         self.output.write_all(&self.index.to_bytes(samples, self.header_crc))?;
         self.output.flush()?;
         Ok(self.output)
@@ -229,32 +229,47 @@ impl<W: Write> ContainerWriter<W> {
         Ok(steps.unwrap_or_default())
     }
 
-    fn write_full_chunks(&mut self) -> Result<(), WriteError> {
+    fn chunks_at_once(&self) -> usize {
+        self.coder.as_ref().map_or(1, |coder| coder.chunks_at_once().max(1))
+    }
+
+    /// Writes the first `steps` pending steps: full chunks, but for the last one, when it is the file's.
+    fn write_chunks(&mut self, steps: usize) -> Result<(), WriteError> {
         let full = usize::from(self.header.steps_per_chunk);
-        let mut first = 0;
-        while self.pending_steps - first >= full {
-            self.write_chunk(first, self.header.steps_per_chunk)?;
-            first += full;
-        }
-        if first > 0 {
-            self.pending_steps -= first;
-            for tokens in &mut self.pending {
-                for (level, codes) in tokens.levels.iter_mut().enumerate() {
-                    codes.drain(..first * self.header.layout.codes_per_step(level));
-                }
+        let at_once = full * self.chunks_at_once();
+        for first in (0..steps).step_by(at_once) {
+            let end = (first + at_once).min(steps);
+            let chunks: Vec<Vec<Tokens>> = (first..end)
+                .step_by(full)
+                .map(|first| self.part(first..(first + full).min(end)))
+                .collect();
+            let coded = self.coder.as_mut().map(|coder| coder.encode(&chunks));
+            let mut coded = coded.unwrap_or_default().into_iter();
+            for (first, channels) in (first..end).step_by(full).zip(chunks) {
+                let (number, steps) = (self.index.chunks(), full.min(end - first));
+                let chunk = Chunk { number, steps, channels };
+                let bytes = chunk::encode(&self.header, &chunk, coded.next().flatten());
+                self.output.write_all(&bytes)?;
+                self.index.push(bytes.len() as u32, 1);
             }
+        }
+        if steps > 0 {
+            self.pending = self.part(steps..self.pending_steps);
+            self.pending_steps -= steps;
         }
         Ok(())
     }
 
-    /// Writes pending steps `first..first + steps`.
-    fn write_chunk(&mut self, first: usize, steps: u8) -> Result<(), WriteError> {
-        let number = self.index.chunks();
-        let coder = self.coder.as_deref_mut();
-        let bytes = chunk::encode(&self.header, number, &self.pending, first, steps, coder);
-        self.output.write_all(&bytes)?;
-        self.index.push(bytes.len() as u32, 1);
-        Ok(())
+    /// These pending steps.
+    fn part(&self, steps: Range<usize>) -> Vec<Tokens> {
+        let part = |tokens: &Tokens| {
+            let levels = tokens.levels.iter().enumerate().map(|(level, codes)| {
+                let per_step = self.header.layout.codes_per_step(level);
+                codes[steps.start * per_step..steps.end * per_step].to_vec()
+            });
+            Tokens { levels: levels.collect() }
+        };
+        self.pending.iter().map(part).collect()
     }
 }
 

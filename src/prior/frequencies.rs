@@ -31,19 +31,51 @@ impl Frequencies {
         let counts = &mut *self.counts;
         // Scores so absurd that none is a number tell nothing.
         let (most, likeliest) = kernels.argmax(scores).unwrap_or((0.0, 0));
-        kernels.weigh(scores, most, counts);
-        let sum: u64 = counts.iter().map(|weight| u64::from(*weight)).sum();
+        let sum = kernels.weigh(scores, most, counts);
         let all = 1u32 << PRECISION;
         // A frequency of 1 for each, and the rest shared out.
         let share = f64::from(all - counts.len() as u32) / sum.max(1) as f64;
         // The sum of all products is off by less than 1e-8 and each is rounded down: never too many.
-        counts.iter_mut().for_each(|count| *count = 1 + (f64::from(*count) * share) as u32);
-        counts[likeliest] += all - counts.iter().sum::<u32>();
+        counts[likeliest] += all - kernels.share_out(counts, share);
+    }
+
+    /// The draws that `code` comes in; nothing where there is no such code.
+    pub fn interval(&self, code: u16) -> Option<Interval> {
+        let (before, count) = self.left_cumulative_and_probability(code)?;
+        Some(Interval { before, count })
     }
 
     /// How often codes before `code` come.
     fn before(&self, code: usize) -> u32 {
         self.counts[..code].iter().sum()
+    }
+}
+
+/// The draws of all that a code comes in: all that a range coder needs to know of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interval {
+    /// How many there are before.
+    before: u32,
+    /// And how many these are.
+    count: NonZero<u32>,
+}
+
+/// The model of symbols that say themselves how often they come.
+#[derive(Debug, Clone, Copy)]
+pub struct Intervals;
+
+impl EntropyModel<PRECISION> for Intervals {
+    type Symbol = Interval;
+    type Probability = u32;
+}
+
+impl EncoderModel<PRECISION> for Intervals {
+    fn left_cumulative_and_probability(
+        &self,
+        interval: impl Borrow<Interval>,
+    ) -> Option<(u32, NonZero<u32>)> {
+        let Interval { before, count } = *interval.borrow();
+        Some((before, count))
     }
 }
 

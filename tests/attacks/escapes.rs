@@ -1,6 +1,6 @@
 //! A coder of payloads as simple as can be: a byte for a small code, and three for another.
 
-use tessera_codec::bitstream::PayloadCoder;
+use tessera_codec::bitstream::{Coded, PayloadCoder};
 use tessera_codec::tokens::{TokenLayout, Tokens};
 
 /// Two bytes of a larger code follow.
@@ -24,7 +24,21 @@ impl PayloadCoder for Escapes {
         *layout == self.layout
     }
 
-    fn encode(&mut self, channels: &[Tokens]) -> Option<Vec<u8>> {
+    fn chunks_at_once(&self) -> usize {
+        3
+    }
+
+    fn encode(&mut self, chunks: &[Vec<Tokens>]) -> Vec<Option<Vec<u8>>> {
+        chunks.iter().map(|channels| Some(self.encode_chunk(channels))).collect()
+    }
+
+    fn decode(&mut self, channels: usize, chunks: &[Coded]) -> Vec<Option<Vec<Tokens>>> {
+        chunks.iter().map(|chunk| self.decode_chunk(channels, chunk.steps, chunk.bytes)).collect()
+    }
+}
+
+impl Escapes {
+    fn encode_chunk(&self, channels: &[Tokens]) -> Vec<u8> {
         let mut codes = Vec::new();
         channels.iter().for_each(|tokens| tokens.append_steps_to(&mut codes, &self.layout));
         let mut bytes = Vec::new();
@@ -37,10 +51,10 @@ impl PayloadCoder for Escapes {
                 }
             }
         }
-        Some(bytes)
+        bytes
     }
 
-    fn decode(&mut self, channels: usize, steps: usize, bytes: &[u8]) -> Option<Vec<Tokens>> {
+    fn decode_chunk(&self, channels: usize, steps: usize, bytes: &[u8]) -> Option<Vec<Tokens>> {
         let levels = 0..self.layout.levels();
         let per_step: usize = levels.map(|level| self.layout.codes_per_step(level)).sum();
         let mut bytes = bytes.iter();

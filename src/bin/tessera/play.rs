@@ -55,6 +55,8 @@ pub fn run(args: Args) -> Result<Outcome> {
         if let Some(levels) = args.levels {
             reader.limit_levels(levels).with_context(|| format!("cannot play {name}"))?;
         }
+        // Sound is due before many chunks are decoded.
+        reader.limit_ahead(1);
         let model = args.model.load()?;
         let prior = args.model.prior();
         let prior = prior.to_decode(reader.header())?;
