@@ -10,13 +10,13 @@ use proptest::prelude::*;
 use safetensors::Dtype;
 use support::{Random, Signal, noise, odd, prior, small_prior};
 use tessera_codec::bitstream::{
-    CoderError, ContainerReader, ContainerWriter, Damage, DamageReason, Header, Item, PayloadCoder,
-    ReadError, WriteError, repair,
+    Coded, CoderError, ContainerReader, ContainerWriter, Damage, DamageReason, Header, Item,
+    PayloadCoder, ReadError, WriteError, repair,
 };
 use tessera_codec::config::{CodecConfig, VqConfig};
 use tessera_codec::engine::{InstructionSet, Model};
 use tessera_codec::files::{self, FilesError};
-use tessera_codec::prior::{Prior, PriorConfig, PriorState};
+use tessera_codec::prior::{Prior, PriorCoder, PriorConfig, PriorState};
 use tessera_codec::tokens::Tokens;
 
 fn model() -> Model {
@@ -400,7 +400,120 @@ fn ten_thousand_damages_are_each_reported_and_confined() {
     }
 }
 
+#[test]
+fn a_bad_payload_among_good_ones_is_damage_alone() {
+    let model = model();
+    let prior = tiny_prior(&model);
+    let header = header(&model, &prior, 2, 3, 6 * 40 + 2);
+    let made = [1, 2].map(|seed| tokens(&prior, Kind::Expected, seed, 3, 6 * 40 + 2));
+    let mut bytes = write(&header, &prior, &made, 50);
+    let read = |bytes: &[u8], ahead: usize| -> Vec<Item> {
+        let mut reader = reader(bytes, &prior);
+        reader.limit_ahead(ahead);
+        reader.map(|item| item.unwrap()).collect()
+    };
+    let whole = read(&bytes, usize::MAX);
+    assert_eq!(whole.len(), 41);
+    // Payloads of no kind, and other codes behind an intact checksum.
+    let mut at = header.to_bytes().unwrap().len();
+    let mut bad = Vec::new();
+    for number in 0..41 {
+        let end = at + 8 + usize::from(u16::from_be_bytes([bytes[at + 6], bytes[at + 7]]));
+        match number % 9 {
+            4 => bytes[at + 8] = 3,
+            5 => bytes[at + 9..end].fill(0xFF),
+            _ => {}
+        }
+        let crc = crc32fast::hash(&bytes[at + 2..end]);
+        bytes[end..end + 4].copy_from_slice(&crc.to_be_bytes());
+        if number % 9 == 4 || number % 9 == 5 {
+            bad.push(number);
+        }
+        at = end + 4;
+    }
+    let damaged = read(&bytes, usize::MAX);
+    assert_eq!(damaged.len(), 41);
+    for (number, (item, before)) in damaged.iter().zip(&whole).enumerate() {
+        match item {
+            // Codes that nobody wrote may be codes all the same.
+            Item::Chunk(_) => assert!(item == before || number % 9 == 5),
+            Item::Damage(damage) => {
+                assert!(bad.contains(&number), "{damage}");
+                let steps = if number == 40 { 2 } else { 6 };
+                assert_eq!((damage.first, damage.chunks, damage.steps), (number as u32, 1, steps));
+                assert_eq!(damage.reason, DamageReason::Coding);
+            }
+        }
+        assert!(number % 9 != 4 || matches!(item, Item::Damage(_)));
+    }
+    for ahead in [0, 1, 3, 7] {
+        assert_eq!(read(&bytes, ahead), damaged, "{ahead} at a time");
+    }
+    // What is given is what is asked for when it is given, not when it was read.
+    let mut reader = reader(&bytes, &prior);
+    for (place, item) in damaged.iter().enumerate() {
+        let levels = 1 + place % 3;
+        reader.limit_levels(levels).unwrap();
+        match (reader.next_item().unwrap(), item) {
+            (Some(Item::Chunk(found)), Item::Chunk(whole)) => {
+                for (found, whole) in found.channels.iter().zip(&whole.channels) {
+                    assert_eq!(found.levels, whole.levels[..levels]);
+                }
+            }
+            (found, item) => assert_eq!(found.as_ref(), Some(item)),
+        }
+    }
+}
+
 proptest! {
+    /// Neither the chunks that are coded together nor the threads make a difference, and bad payloads none to
+    /// others.
+    #[test]
+    fn chunks_together_are_chunks_alone(
+        kinds in prop::collection::vec((0usize..4, 1usize..=6, any::<u32>()), 0..50),
+        harms in prop::collection::vec((any::<prop::sample::Index>(), 0u8..3, any::<u8>()), 0..20),
+        channels in 1usize..4,
+        levels in 1usize..=4,
+        threads in 0usize..12,
+    ) {
+        let model = model();
+        let best = tiny_prior(&model);
+        let chunk = |&(kind, steps, seed): &(usize, usize, u32)| -> Vec<Tokens> {
+            let channel = |c| tokens(&best, KINDS[kind], seed.wrapping_add(c), levels, steps);
+            (0..channels as u32).map(channel).collect()
+        };
+        let chunks: Vec<Vec<Tokens>> = kinds.iter().map(chunk).collect();
+        let mut alone = PriorCoder::with_threads(&best, levels, 1).unwrap();
+        let mut encode = |chunk| alone.encode(std::slice::from_ref(chunk)).remove(0).unwrap();
+        let mut payloads: Vec<Vec<u8>> = chunks.iter().map(&mut encode).collect();
+        for set in InstructionSet::ALL.into_iter().filter(|set| set.is_available()) {
+            let prior = best.with_instruction_set(set).unwrap();
+            let mut together = PriorCoder::with_threads(&prior, levels, threads).unwrap();
+            let found: Option<Vec<_>> = together.encode(&chunks).into_iter().collect();
+            prop_assert_eq!(found.as_ref(), Some(&payloads), "{:?}", set);
+        }
+        for (place, harm, byte) in harms {
+            if payloads.is_empty() {
+                break;
+            }
+            let payload = place.get_mut(&mut payloads);
+            match harm {
+                0 => payload.truncate(usize::from(byte) % (payload.len() + 1)),
+                1 => payload.push(byte),
+                _ => payload.iter_mut().for_each(|value| *value ^= byte),
+            }
+        }
+        let coded: Vec<Coded> = kinds
+            .iter()
+            .zip(&payloads)
+            .map(|((_, steps, _), bytes)| Coded { steps: *steps, bytes })
+            .collect();
+        let mut decode = |chunk| alone.decode(channels, std::slice::from_ref(chunk)).remove(0);
+        let expected: Vec<Option<Vec<Tokens>>> = coded.iter().map(&mut decode).collect();
+        let mut together = PriorCoder::with_threads(&best, levels, threads).unwrap();
+        prop_assert_eq!(together.decode(channels, &coded), expected);
+    }
+
     /// Payloads that nobody wrote: tokens of the codebook or nothing, at once.
     #[test]
     fn any_bytes_are_tokens_or_none(
@@ -412,7 +525,8 @@ proptest! {
         let model = model();
         let prior = tiny_prior(&model);
         let mut coder = prior.coder(levels).unwrap();
-        let Some(tokens) = coder.decode(channels, steps, &bytes) else { return Ok(()) };
+        let mut decode = |bytes: &[u8]| coder.decode(channels, &[Coded { steps, bytes }]).remove(0);
+        let Some(tokens) = decode(&bytes) else { return Ok(()) };
         prop_assert_eq!(tokens.len(), channels);
         let layout = prior.layout().prefix(levels);
         for tokens in &tokens {
@@ -420,8 +534,8 @@ proptest! {
             prop_assert!(tokens.levels.iter().flatten().all(|code| *code < 50));
         }
         // And those tokens have bytes of their own.
-        let again = coder.encode(&tokens).unwrap();
-        prop_assert_eq!(coder.decode(channels, steps, &again), Some(tokens));
+        let again = prior.coder(levels).unwrap().encode(std::slice::from_ref(&tokens)).remove(0);
+        prop_assert_eq!(decode(&again.unwrap()), Some(tokens));
     }
 
     /// Chunks whose checksums hold and whose payloads are anything.
