@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
+use nice_plug::params::persist::PersistentField;
 use nice_plug::prelude::Enum;
 use serde::{Deserialize, Serialize};
 use tessera_codec::config::CodecConfig;
@@ -84,7 +85,7 @@ pub struct Status {
 #[derive(Debug)]
 pub struct Models {
     /// The folder, saved with the project.
-    pub source: Arc<RwLock<Source>>,
+    pub source: RwLock<Source>,
     status: Mutex<Status>,
     /// Counts how often another folder was chosen, so that the audio thread asks for it.
     chosen: AtomicU64,
@@ -100,7 +101,7 @@ const LEVELS_SHOWN: usize = 16;
 impl Default for Models {
     fn default() -> Self {
         let models = Self {
-            source: Arc::default(),
+            source: RwLock::default(),
             status: Mutex::default(),
             chosen: AtomicU64::new(0),
             cached: Mutex::default(),
@@ -164,7 +165,8 @@ impl Models {
     fn load_folder(&self) -> Result<(Loaded, Option<String>), String> {
         let source = self.source.read().unwrap_or_else(PoisonError::into_inner).clone();
         if source.path.as_os_str().is_empty() {
-            return Err("No folder was chosen; the built-in model plays".into());
+            let remark = "No folder was chosen; the built-in model plays".into();
+            return Ok((Loaded::embedded()?, Some(remark)));
         }
         let cached = lock(&self.cached).clone().filter(|(path, loaded)| {
             *path == source.path && (source.id.is_empty() || source.id == loaded.model.id_hex())
@@ -205,6 +207,21 @@ impl Models {
     /// Bits a second of one channel with `levels` levels of the model that plays.
     pub fn bits_per_second(&self, levels: usize) -> u32 {
         self.bits[levels.clamp(1, LEVELS_SHOWN) - 1].load(Ordering::Relaxed)
+    }
+}
+
+// A state brings a folder. While the plugin plays nothing else says that there is another model to load.
+impl PersistentField<'_, Source> for Arc<Models> {
+    fn set(&self, saved: Source) {
+        let mut source = self.source.write().unwrap_or_else(PoisonError::into_inner);
+        if *source != saved {
+            *source = saved;
+            self.chosen.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    fn map<F: Fn(&Source) -> R, R>(&self, f: F) -> R {
+        f(&self.source.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

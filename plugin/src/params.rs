@@ -1,11 +1,11 @@
 //! What hosts can automate and what they save with a project.
 
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use nice_plug::prelude::*;
 
 use crate::line::BLOCK;
-use crate::models::{Choice, Models, Source};
+use crate::models::{Choice, Models};
 use crate::processor::Controls;
 use crate::resynthesis;
 use crate::tokens;
@@ -144,7 +144,7 @@ pub struct TesseraParams {
     pub ceiling: FloatParam,
     /// The folder that a model is loaded from.
     #[persist = "model"]
-    pub source: Arc<RwLock<Source>>,
+    pub models: Arc<Models>,
 }
 
 impl TesseraParams {
@@ -174,7 +174,7 @@ impl TesseraParams {
             output: decibels("Output", 0.0, -24.0, 24.0),
             limiter: BoolParam::new("Limiter", true),
             ceiling: decibels("Ceiling", 0.0, -24.0, 0.0),
-            source: models.source.clone(),
+            models: models.clone(),
         }
     }
 

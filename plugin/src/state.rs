@@ -7,7 +7,7 @@ use nice_plug::params::internals::ParamPtr;
 use nice_plug::plugin::ParamValue;
 use nice_plug::prelude::*;
 
-use crate::models::Models;
+use crate::models::{Models, Source};
 use crate::params::TesseraParams;
 
 /// Brings every value into its parameter's range and leaves out what is none: values written by hand, by a
@@ -30,15 +30,24 @@ pub fn repair(state: &mut PluginState) {
             true
         },
         (Some(ParamPtr::BoolParam(_)), ParamValue::Bool(_)) => true,
-        // Names that are not the parameter's are left alone by the framework.
-        (Some(ParamPtr::EnumParam(_)), ParamValue::String(_)) => true,
+        // SAFETY: as above; the value that is set is that of `params` and nobody else's.
+        (Some(ParamPtr::EnumParam(param)), ParamValue::String(name)) => unsafe {
+            (**param).set_from_id(name)
+        },
         _ => false,
     });
     for (id, param) in known {
         state.params.entry(id).or_insert_with(|| default(param));
     }
     state.fields.retain(|_, text| text.len() <= LONGEST_FIELD);
+    let folder = state.fields.entry(FOLDER.into()).or_default();
+    if serde_json::from_str::<Source>(folder).is_err() {
+        *folder = serde_json::to_string(&Source::default()).unwrap_or_default();
+    }
 }
+
+/// Field of the folder that a model is loaded from, as the parameters name it.
+const FOLDER: &str = "model";
 
 /// Longest field beside the parameters, in bytes: a path and an id.
 const LONGEST_FIELD: usize = 64 * 1024;

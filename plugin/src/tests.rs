@@ -305,6 +305,30 @@ fn a_model_is_swapped_without_a_gap() {
 }
 
 #[test]
+fn a_state_that_is_loaded_while_it_plays_brings_its_model() {
+    let folder = renamed_model();
+    let sound = sound(2, 24_000);
+    let mut session = Session::new(48_000.0, 2);
+    let state = session.plugin.params.serialize_fields();
+    session.plugin.models.choose(folder.path().into());
+    session.set("model", 1.0);
+    session.run(&sound, &[512]);
+    assert_eq!(session.plugin.models.status().name, "another");
+    // The parameter is the same in both; only the folder tells them apart.
+    let with_model = session.plugin.params.serialize_fields();
+    for (state, name) in [(&state, "tessera-48k"), (&with_model, "another")] {
+        session.plugin.params.deserialize_fields(state);
+        session.run(&sound, &[512]);
+        assert_eq!(session.plugin.models.status().name, name);
+        assert_eq!(session.plugin.params.serialize_fields(), *state);
+    }
+    // What is there already is not asked for again.
+    let chosen = session.plugin.models.chosen();
+    session.plugin.params.deserialize_fields(&with_model);
+    assert_eq!(session.plugin.models.chosen(), chosen);
+}
+
+#[test]
 fn a_bad_folder_changes_nothing_but_the_message() {
     let sound = sound(1, 12_000);
     let mut session = Session::new(48_000.0, 1);
@@ -325,8 +349,9 @@ fn states_are_repaired() {
     let params = Tessera::default().params;
     let text = r#"{"version": "9.9", "params": {
         "mix": {"f32": 7e30}, "input": {"f32": -1e30}, "levels": {"i32": 900}, "width": {"bool": true},
-        "seed": {"i32": -5}, "smear_sync": {"string": "8th"}, "what": {"f32": 1.0}
-    }, "fields": {}}"#;
+        "seed": {"i32": -5}, "smear_sync": {"string": "8th"}, "what": {"f32": 1.0},
+        "model": {"string": "another"}
+    }, "fields": {"model": "no folder"}}"#;
     let mut state: PluginState = serde_json::from_str(text).unwrap();
     Tessera::filter_state(&mut state);
     let json = serde_json::to_value(&state.params).unwrap();
@@ -338,6 +363,10 @@ fn states_are_repaired() {
     assert_eq!(json["width"]["f32"], 1.0, "the default");
     assert_eq!(json.get("what"), None);
     assert_eq!(state.params.len(), params.param_map().len());
+    // A name that is none, and a folder that cannot be read, are as good as missing.
+    assert_eq!(json["model"]["string"], "embedded");
+    let nowhere = serde_json::to_string(&crate::models::Source::default()).unwrap();
+    assert_eq!(state.fields["model"], nowhere);
     let once = state.clone();
     Tessera::filter_state(&mut state);
     assert_eq!(serde_json::to_string(&state).unwrap(), serde_json::to_string(&once).unwrap());
