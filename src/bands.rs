@@ -55,6 +55,12 @@ impl Bands {
         self.place.len()
     }
 
+    /// By bin: the band at or below it, and how far it is on the way to the next.
+    #[cfg(feature = "cuda")]
+    pub fn place(&self) -> &[(usize, f32)] {
+        &self.place
+    }
+
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
         size_of_val(&*self.place)

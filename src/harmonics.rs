@@ -148,6 +148,12 @@ impl Harmonics {
         }
     }
 
+    /// One over what each band weighs.
+    #[cfg(feature = "cuda")]
+    pub fn weights(&self) -> &[f32] {
+        &self.weights
+    }
+
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
         self.bands.bytes() + size_of_val(&*self.weights) + size_of_val(&*self.turns)

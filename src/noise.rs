@@ -78,6 +78,12 @@ impl Noise {
         }
     }
 
+    /// Frames after which the noise comes round.
+    #[cfg(feature = "cuda")]
+    pub fn period(&self) -> usize {
+        FRAMES
+    }
+
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
         size_of_val(&*self.shares) + self.re.len() + self.im.len()

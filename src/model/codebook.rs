@@ -64,14 +64,7 @@ impl Codebook {
     /// The device fails.
     pub fn nearest(&self, vectors: &Tensor) -> Result<Tensor> {
         let codes = self.codes.as_detached_tensor();
-        let scores = self.scores(&vectors.detach(), &codes)?;
-        scores.argmax(1)
-    }
-
-    /// Negative squared distance up to a constant of the vector: largest where nearest.
-    pub(super) fn scores(&self, vectors: &Tensor, codes: &Tensor) -> Result<Tensor> {
-        let squares = (codes.sqr()?.sum(1)? * 0.5)?;
-        vectors.matmul(&codes.t()?)?.broadcast_sub(&squares)
+        ops::nearest(&vectors.detach(), &codes)
     }
 
     /// Puts the codes at the centres of `vectors` (n, dim) by k-means (Lloyd), from a random draw.

@@ -54,7 +54,8 @@ impl Encoder {
     /// A number of samples that is no multiple of the hop.
     pub fn forward(&self, samples: &Tensor) -> Result<Tensor> {
         let envelope = self.envelope.forward(&self.levels.forward(samples)?)?;
-        let mut x = (self.analysis.forward(&self.frames(samples)?)? + envelope)?;
+        let mut x =
+            (self.analysis.forward(&ops::frames(samples, self.window, self.hop)?)? + envelope)?;
         for block in &self.blocks {
             x = block.forward(&x)?;
         }
@@ -66,18 +67,6 @@ impl Encoder {
         self.analysis.set_precision(precision);
         self.envelope.set_precision(precision);
         self.blocks.iter_mut().for_each(|block| block.set_precision(precision));
-    }
-
-    /// Overlapping frames, (batch, frames, window).
-    fn frames(&self, samples: &Tensor) -> Result<Tensor> {
-        let (batch, length) = samples.dims2()?;
-        if length % self.hop != 0 {
-            candle_core::bail!("{length} samples are no multiple of the hop, {}", self.hop);
-        }
-        let (frames, parts) = (length / self.hop, self.window / self.hop);
-        let hops = samples.reshape((batch, frames, self.hop))?.pad_with_zeros(1, parts - 1, 0)?;
-        let shifted = (0..parts).map(|j| hops.narrow(1, j, frames)).collect::<Result<Vec<_>>>()?;
-        Tensor::cat(&shifted, 2)
     }
 }
 

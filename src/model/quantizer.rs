@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::block::Linear;
 use super::codebook::Codebook;
+use super::ops;
 use super::params::{Builder, standard_normal};
 use crate::config::CodecConfig;
 
@@ -70,7 +71,7 @@ pub struct Quantized {
     /// 1 less the normalised entropy of the mean softmax over codes, averaged over levels.
     pub diversity: Tensor,
     /// By level: the vectors (n, code_dim), without gradient, and their codes; empty unless quantised.
-    pub assignments: Vec<(Tensor, Vec<u32>)>,
+    pub assignments: Vec<(Tensor, Tensor)>,
 }
 
 impl Level {
@@ -163,7 +164,7 @@ impl Quantizer {
                         out.diversity = (out.diversity + (lack / self.levels.len() as f64)?)?;
                     }
                     let flat = vectors.detach().flatten(0, 1)?;
-                    out.assignments.push((flat, code.to_vec1()?));
+                    out.assignments.push((flat, code));
                     match choice {
                         Choice::Nearest => (&vectors + (chosen - &vectors)?.detach())?,
                         Choice::Gumbel { .. } => chosen,
@@ -324,7 +325,7 @@ impl Level {
                 Ok((code, chosen))
             }
             Choice::Gumbel { temperature } => {
-                let scores = self.codebook.scores(&flat, codes)?;
+                let scores = ops::closeness(&flat, codes)?;
                 let noise: Vec<f32> = (0..scores.elem_count()).map(|_| gumbel(rng)).collect();
                 let noise = Tensor::from_vec(noise, scores.shape(), scores.device())?;
                 let soft = softmax(&((scores + noise)? / temperature)?)?;
@@ -346,16 +347,15 @@ impl Level {
         let some: Vec<u32> = (0..total as u32).step_by(step).collect();
         let some = flat.index_select(&Tensor::new(some, flat.device())?, 0)?;
         let codes = self.codebook.codes().as_detached_tensor();
-        let scores = self.codebook.scores(&some, &codes)?;
-        let sharpness = if normalize {
-            DIVERSITY_SHARPNESS
-        } else {
+        let scores = ops::closeness(&some, &codes)?;
+        let mut scores = (scores * DIVERSITY_SHARPNESS)?;
+        if !normalize {
             // About their mean: an offset that all vectors share says nothing about how they differ.
             let centred = some.detach().broadcast_sub(&some.detach().mean_keepdim(0)?)?;
-            let variance = centred.sqr()?.sum(1)?.mean_all()?.to_scalar::<f32>()?;
-            DIVERSITY_SHARPNESS / f64::from(variance).max(1e-6)
-        };
-        let mean = softmax(&(scores * sharpness)?)?.mean(0)?;
+            let variance = centred.sqr()?.sum(1)?.mean_all()?;
+            scores = scores.broadcast_div(&variance.maximum(1e-6)?)?;
+        }
+        let mean = softmax(&scores)?.mean(0)?;
         let entropy = (&mean * (&mean + 1e-9)?.log()?)?.sum_all()?.neg()?;
         (entropy / -(codes.dim(0)? as f64).ln())? + 1.0
     }

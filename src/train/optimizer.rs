@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::config::OptimizerConfig;
 use crate::model::Params;
-use crate::model::ops::values;
+use crate::model::ops::{self, values};
 
 const EPSILON: f64 = 1e-8;
 /// Values given to a thread at a time.
@@ -61,13 +61,8 @@ impl AdamW {
     /// # Errors
     /// The device fails.
     pub fn step(&mut self, grads: &GradStore, rate: impl Fn(&str) -> f64) -> Result<f64> {
-        let mut square = 0.0f64;
-        for slot in self.slots.values() {
-            if let Some(grad) = grads.get(&slot.var) {
-                square += f64::from(grad.sqr()?.sum_all()?.to_scalar::<f32>()?);
-            }
-        }
-        let norm = square.sqrt();
+        let moved = self.slots.values().filter_map(|slot| grads.get(&slot.var));
+        let norm = ops::norm(moved)?;
         if !norm.is_finite() {
             return Ok(norm);
         }
@@ -89,6 +84,21 @@ impl AdamW {
             let first = Toward { share: (1.0 - o.beta1) as f32, scale, square: false };
             let second = Toward { share: (1.0 - o.beta2) as f32, scale, square: true };
             let average = Toward { share: (1.0 - keep) as f32, scale: 1.0, square: false };
+            #[cfg(feature = "cuda")]
+            if slot.var.device().is_cuda() {
+                let state = [slot.var.as_tensor(), &slot.first, &slot.second, &slot.average];
+                let step = [
+                    scale,
+                    first.share,
+                    second.share,
+                    apply.rate,
+                    apply.correction,
+                    apply.decay,
+                    average.share,
+                ];
+                ops::adamw_on_gpu(state, &grad, step)?;
+                continue;
+            }
             if slot.var.device().is_cpu() {
                 slot.first.inplace_op2(&grad, &first)?;
                 slot.second.inplace_op2(&grad, &second)?;
@@ -318,6 +328,35 @@ mod tests {
         op.on_device(&b, &m, &v).unwrap();
         let (a, b): (Vec<Vec<f32>>, Vec<Vec<f32>>) = (a.to_vec2().unwrap(), b.to_vec2().unwrap());
         assert!(a.concat().iter().zip(&b.concat()).all(|(a, b)| (a - b).abs() < 1e-6));
+    }
+
+    /// Where there is no GPU nothing is checked.
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn a_gpu_steps_as_the_cpu_does() {
+        let Ok(gpu) = Device::new_cuda(0) else { return };
+        let random = |seed| crate::model::ops::check::random(seed, &[70, 33]);
+        let run = |device: &Device| {
+            let mut params = Params::new(device);
+            let tensors = BTreeMap::from([("x".into(), random(5))]);
+            let x = params.from(&tensors).constant("x", (70, 33), 0.0).unwrap();
+            // The same gradient in each step: nothing turns on the last bits of a small one.
+            let slope = random(6).to_device(device).unwrap();
+            let config = OptimizerConfig::default();
+            let mut optimizer = AdamW::new(&params, &config, |_| true).unwrap();
+            let mut norm = 0.0;
+            for step in 0..20 {
+                let grads = (&x * &slope).unwrap().sum_all().unwrap().backward().unwrap();
+                norm = optimizer.step(&grads, |_| 0.001 * f64::from(step)).unwrap();
+            }
+            let state = optimizer.state().into_values().chain([x]);
+            let values: Vec<f32> =
+                state.flat_map(|t| t.flatten_all().unwrap().to_vec1::<f32>().unwrap()).collect();
+            (norm, values)
+        };
+        let ((a_norm, a), (b_norm, b)) = (run(&gpu), run(&Device::Cpu));
+        assert!((a_norm / b_norm - 1.0).abs() < 1e-4);
+        assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-4 * (1.0 + b.abs())));
     }
 
     #[test]

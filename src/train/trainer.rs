@@ -18,7 +18,7 @@ use super::level_dropout;
 use super::optimizer::{AdamW, learning_rate};
 use super::strip;
 use crate::config::ConfigError;
-use crate::model::ops::{EnvelopeLoss, SpectralLoss, SpectralTerms};
+use crate::model::ops::{EnvelopeLoss, SpectralLoss, SpectralTerms, Terms};
 use crate::model::{Bottleneck, Choice, CodebookState, Network};
 
 /// Batches whose latents start the projections and codebooks.
@@ -134,7 +134,7 @@ struct SignalLoss {
     /// What its value lacks of the losses' sum.
     offset: f64,
     /// The spectral terms.
-    terms: SpectralTerms,
+    terms: Terms,
 }
 
 const STAGES: [&str; 3] = ["wide", "narrow", "quantised"];
@@ -456,10 +456,10 @@ impl Trainer {
         for (level, (vectors, indices)) in
             self.network.quantizer.levels.iter_mut().zip(&quantized.assignments)
         {
+            let mut distinct = indices.to_vec1()?;
             if gradient.is_finite() && !frozen {
-                level.codebook.update(vectors, indices, ema, restart, &mut rng)?;
+                level.codebook.update(vectors, &distinct, ema, restart, &mut rng)?;
             }
-            let mut distinct = indices.clone();
             distinct.sort_unstable();
             distinct.dedup();
             used.push(distinct.len());
@@ -473,7 +473,7 @@ impl Trainer {
             progress: self.done(),
             stage: STAGES[usize::from(self.progress.stage)],
             loss: scalar(&loss)? + signal.offset,
-            terms: signal.terms,
+            terms: signal.terms.read()?,
             adversarial,
             envelope: scalar(&envelope)?,
             commitment: scalar(&quantized.commitment)?,
@@ -622,7 +622,7 @@ impl Trainer {
         let (y, x) = (decoded.narrow(1, 0, complete)?, batch.narrow(1, 0, complete)?);
         let mut terms = SpectralTerms::default();
         for loss in &self.losses {
-            terms.add(&loss.forward(&y, &x)?.1, 1.0 / self.losses.len() as f64);
+            terms.add(&loss.forward(&y, &x)?.1.read()?, 1.0 / self.losses.len() as f64);
         }
         let rows = |t: &Tensor| -> candle_core::Result<Vec<Vec<f32>>> { t.to_vec2() };
         let codes = codes

@@ -8,6 +8,8 @@ use rayon::prelude::*;
 use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlanner};
 
+#[cfg(feature = "cuda")]
+use super::cuda::{self, Arg};
 use super::values;
 use crate::bands::{self, Bands};
 
@@ -26,6 +28,18 @@ struct Plan {
     /// What each band's sum of energies counts for.
     gains: Vec<f32>,
     forward: Arc<dyn Fft<f32>>,
+    /// On a GPU.
+    #[cfg(feature = "cuda")]
+    tables: cuda::Once<Tables>,
+}
+
+/// What a GPU keeps.
+#[cfg(feature = "cuda")]
+struct Tables {
+    shape: Tensor,
+    basis: Tensor,
+    bands: cuda::BandTable,
+    gains: Tensor,
 }
 
 impl std::fmt::Debug for BandLevels {
@@ -61,6 +75,8 @@ impl BandLevels {
             first,
             gains,
             forward: FftPlanner::new().plan_fft_forward(window),
+            #[cfg(feature = "cuda")]
+            tables: cuda::Once::new(),
         }))
     }
 
@@ -79,6 +95,10 @@ impl BandLevels {
         if samples.device().is_cpu() {
             return samples.contiguous()?.apply_op1_no_bwd(&Op(self.0.clone()));
         }
+        #[cfg(feature = "cuda")]
+        if samples.device().is_cuda() {
+            return self.0.on_gpu(&samples);
+        }
         // Far from any loss, and small: not worth a second way of computing it.
         let cpu = samples.to_device(&candle_core::Device::Cpu)?.contiguous()?;
         cpu.apply_op1_no_bwd(&Op(self.0.clone()))?.to_device(samples.device())
@@ -86,6 +106,53 @@ impl BandLevels {
 }
 
 impl Plan {
+    fn frames(&self, length: usize) -> Result<usize> {
+        if !length.is_multiple_of(self.hop) {
+            candle_core::bail!("{length} samples are no multiple of the hop, {}", self.hop);
+        }
+        Ok(length / self.hop)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn on_gpu(&self, samples: &Tensor) -> Result<Tensor> {
+        let (batch, length) = samples.dims2()?;
+        let (n, bins, count) = (self.window, self.bands.bins(), self.bands.count());
+        let frames = cuda::Frames {
+            count: self.frames(length)?,
+            hop: self.hop,
+            offset: self.hop as isize - n as isize,
+        };
+        let place = samples.device();
+        let tables = self.tables.get(|| {
+            Ok(Tables {
+                shape: Tensor::from_slice(&self.shape, n, place)?,
+                basis: cuda::analysis(n, self.first, bins, place)?,
+                bands: cuda::BandTable::new(&self.bands, place)?,
+                gains: Tensor::from_slice(&self.gains, count, place)?,
+            })
+        })?;
+        let spectra = frames.of(samples, n, Some(&tables.shape))?.matmul(&tables.basis)?;
+        let device = cuda::device(samples)?;
+        let total = batch * frames.count * count;
+        let out = cuda::empty(&device, total)?;
+        let [begin, way] = tables.bands.sums()?;
+        let args = [
+            cuda::of(&spectra)?,
+            begin,
+            way,
+            cuda::of(&tables.gains)?,
+            cuda::start(&out, 0)?,
+            Arg::count(bins)?,
+            Arg::count(count)?,
+            Arg::count(total)?,
+            Arg::Float(bands::FLOOR),
+            Arg::Float(bands::OFFSET),
+            Arg::Float(bands::SCALE),
+        ];
+        cuda::launch(&device, "band_levels", total, &args)?;
+        Ok(cuda::tensor(out, (batch, frames.count, count)))
+    }
+
     fn levels(&self, samples: &[f32], out: &mut [f32]) {
         let (n, bins) = (self.window, self.bands.bins());
         let mut buffer = vec![Complex32::default(); n];
@@ -122,10 +189,7 @@ impl CustomOp1 for Op {
 
     fn cpu_fwd(&self, samples: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (batch, length) = layout.shape().dims2()?;
-        if length % self.0.hop != 0 {
-            candle_core::bail!("{length} samples are no multiple of the hop, {}", self.0.hop);
-        }
-        let (frames, bands) = (length / self.0.hop, self.0.bands.count());
+        let (frames, bands) = (self.0.frames(length)?, self.0.bands.count());
         let mut out = vec![0.0; batch * frames * bands];
         out.par_chunks_mut((frames * bands).max(1))
             .zip(values(samples, layout)?.par_chunks(length.max(1)))

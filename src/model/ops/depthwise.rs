@@ -1,10 +1,17 @@
 //! Causal depthwise convolution over frames.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+#[cfg(feature = "cuda")]
+use candle_core::{CudaStorage, backend::BackendStorage};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::values;
+#[cfg(feature = "cuda")]
+use super::cuda::{self, Arg};
+use super::{has_kernels, values};
+
+/// Taps of the CUDA kernels at most.
+const CUDA_TAPS: usize = 16;
 
 /// `y[b,t,c] = bias[c] + sum_j w[j,c] x[b, t-(K-1)+j, c]` with zeros before the first frame: x is
 /// (batch, frames, channels), w (K, channels), bias (channels).
@@ -12,7 +19,8 @@ use super::values;
 /// # Errors
 /// Shapes that do not fit together.
 pub fn depthwise_causal(x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    if x.device().is_cpu() {
+    let fits = x.device().is_cpu() || w.dim(0)? <= CUDA_TAPS;
+    if has_kernels(x.device()) && fits {
         x.contiguous()?.apply_op3(w, bias, Forward)
     } else {
         reference(x, w, bias)
@@ -96,6 +104,37 @@ impl CustomOp3 for Forward {
         Ok((CpuStorage::F32(y), x_layout.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        x_layout: &Layout,
+        w: &CudaStorage,
+        w_layout: &Layout,
+        bias: &CudaStorage,
+        bias_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let (batch, frames, c) = x_layout.shape().dims3()?;
+        let (taps, channels) = w_layout.shape().dims2()?;
+        if channels != c || bias_layout.dims() != [c] {
+            candle_core::bail!("depthwise: {c} channels, but w is {:?}", w_layout.dims());
+        }
+        let (device, count, of) = (x.device(), batch * frames * c, cuda::memory::<f32>);
+        let y = cuda::empty(device, count)?;
+        let args = [
+            of(x, x_layout)?,
+            of(w, w_layout)?,
+            of(bias, bias_layout)?,
+            cuda::start(&y, 0)?,
+            Arg::count(frames)?,
+            Arg::count(c)?,
+            Arg::count(taps)?,
+            Arg::count(count)?,
+        ];
+        cuda::launch(device, "depthwise", count, &args)?;
+        Ok((y, x_layout.shape().clone()))
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -105,8 +144,7 @@ impl CustomOp3 for Forward {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (taps, c) = w.dims2()?;
-        let packed =
-            x.apply_op2_no_bwd(&grad.contiguous()?, &Backward { w: super::host(w)?, c })?;
+        let packed = x.apply_op2_no_bwd(&grad.contiguous()?, &Backward::new(w)?)?;
         let n = x.elem_count();
         let dx = packed.narrow(0, 0, n)?.reshape(x.shape())?;
         let dw = packed.narrow(0, n, taps * c)?.reshape((taps, c))?;
@@ -117,8 +155,24 @@ impl CustomOp3 for Forward {
 
 /// Gradients of x, w and bias, one after the other.
 struct Backward {
+    /// On the CPU.
     w: Vec<f32>,
     c: usize,
+    /// On another device.
+    #[cfg(feature = "cuda")]
+    weights: Tensor,
+}
+
+impl Backward {
+    fn new(w: &Tensor) -> Result<Self> {
+        let own = if w.device().is_cpu() { super::host(w)? } else { Vec::new() };
+        Ok(Self {
+            w: own,
+            c: w.dim(1)?,
+            #[cfg(feature = "cuda")]
+            weights: w.detach(),
+        })
+    }
 }
 
 impl CustomOp2 for Backward {
@@ -153,6 +207,40 @@ impl CustomOp2 for Backward {
         }
         let length = out.len();
         Ok((CpuStorage::F32(out), Shape::from(length)))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        x_layout: &Layout,
+        grad: &CudaStorage,
+        grad_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let (batch, frames, c) = x_layout.shape().dims3()?;
+        let (device, taps, rows) = (x.device(), self.weights.dim(0)?, batch * frames);
+        let count = rows * c;
+        let length = count + (taps + 1) * c;
+        let out = cuda::zeros(device, length)?;
+        let grad = cuda::memory::<f32>(grad, grad_layout)?;
+        let [frames, channels, taps] = [Arg::count(frames)?, Arg::count(c)?, Arg::count(taps)?];
+        let (weights, dx) = (cuda::of(&self.weights)?, cuda::start(&out, 0)?);
+        let args = [weights, grad, dx, frames, channels, taps, Arg::count(count)?];
+        cuda::launch(device, "depthwise_dx", count, &args)?;
+        let threads = rows.div_ceil(cuda::ROWS) * c;
+        let args = [
+            cuda::memory::<f32>(x, x_layout)?,
+            grad,
+            cuda::start(&out, count)?,
+            Arg::count(rows)?,
+            frames,
+            channels,
+            taps,
+            Arg::count(cuda::ROWS)?,
+            Arg::count(threads)?,
+        ];
+        cuda::launch(device, "depthwise_dw", threads, &args)?;
+        Ok((out, Shape::from(length)))
     }
 }
 

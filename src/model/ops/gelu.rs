@@ -3,6 +3,9 @@
 use candle_core::{Result, Tensor};
 use multiversion::multiversion;
 
+#[cfg(feature = "cuda")]
+use super::cuda::Arg;
+use super::has_kernels;
 use super::kernel::Kernel;
 use crate::math::{self, GELU_CUBIC as CUBIC, GELU_SCALE as SCALE};
 
@@ -11,7 +14,7 @@ use crate::math::{self, GELU_CUBIC as CUBIC, GELU_SCALE as SCALE};
 /// # Errors
 /// None of its own.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    if x.device().is_cpu() { Gelu.apply(x) } else { x.gelu() }
+    if has_kernels(x.device()) { Gelu.apply(x) } else { x.gelu() }
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
@@ -47,6 +50,11 @@ impl Kernel for Gelu {
 
     fn backward(&self, x: &[f32], dx: &mut [f32]) {
         backward(x, dx);
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_arguments(&self, count: usize) -> Result<(usize, Vec<Arg>)> {
+        Ok((count, vec![Arg::count(count)?]))
     }
 }
 

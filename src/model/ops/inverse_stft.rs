@@ -3,6 +3,9 @@
 //! The phase comes as a direction, two numbers whose length does not matter, so that it depends on the
 //! features before it without wrapping (Ai and Ling 2023, "APNet").
 
+#[cfg(feature = "cuda")]
+mod gpu;
+
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Device, Layout, Result, Shape, Tensor};
@@ -47,6 +50,8 @@ struct Plan {
     shape: Vec<f32>,
     forward: Arc<dyn Fft<f32>>,
     inverse: Arc<dyn Fft<f32>>,
+    #[cfg(feature = "cuda")]
+    tables: super::cuda::Once<gpu::Tables>,
 }
 
 impl InverseStft {
@@ -65,7 +70,17 @@ impl InverseStft {
         let (forward, inverse) =
             (planner.plan_fft_forward(window), planner.plan_fft_inverse(window));
         let rate = config.sample_rate;
-        let plan = Plan { window, hop, rate, head: Head::new(config), shape, forward, inverse };
+        let plan = Plan {
+            window,
+            hop,
+            rate,
+            head: Head::new(config),
+            shape,
+            forward,
+            inverse,
+            #[cfg(feature = "cuda")]
+            tables: super::cuda::Once::new(),
+        };
         Ok(Self { inner: Arc::new(plan) })
     }
 
@@ -127,6 +142,10 @@ impl InverseStft {
                 first_frames.len(),
                 self.inputs()
             );
+        }
+        #[cfg(feature = "cuda")]
+        if head.device().is_cuda() {
+            return gpu::forward(&self.inner, head, first_frames);
         }
         if head.device().is_cpu() {
             let op = Forward { plan: self.inner.clone(), first_frames: first_frames.into() };

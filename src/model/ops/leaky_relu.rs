@@ -3,6 +3,9 @@
 use candle_core::{Result, Tensor};
 use multiversion::multiversion;
 
+#[cfg(feature = "cuda")]
+use super::cuda::Arg;
+use super::has_kernels;
 use super::kernel::Kernel;
 
 /// Slope below zero.
@@ -13,7 +16,7 @@ const SLOPE: f32 = 0.1;
 /// # Errors
 /// None of its own.
 pub fn leaky_relu(x: &Tensor) -> Result<Tensor> {
-    if x.device().is_cpu() { LeakyRelu.apply(x) } else { reference(x) }
+    if has_kernels(x.device()) { LeakyRelu.apply(x) } else { reference(x) }
 }
 
 fn reference(x: &Tensor) -> Result<Tensor> {
@@ -47,6 +50,11 @@ impl Kernel for LeakyRelu {
 
     fn backward(&self, x: &[f32], dx: &mut [f32]) {
         backward(x, dx);
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_arguments(&self, count: usize) -> Result<(usize, Vec<Arg>)> {
+        Ok((count, vec![Arg::count(count)?, Arg::Float(SLOPE)]))
     }
 }
 

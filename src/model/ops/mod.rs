@@ -1,19 +1,27 @@
 //! Operations that candle lacks, or whose kernel or gradient is slow or wrong on the CPU.
 //!
 //! Each file holds one operation: its CPU kernel with a backward of its own, and the same thing made
-//! of candle's operations, which runs on other devices and which the tests hold the kernel against.
+//! of candle's operations, which runs on other devices and which the tests hold the kernel against. For
+//! NVIDIA GPUs those that training spends its time in have kernels as well (`cuda`).
 
 mod band_levels;
 mod compress;
 mod conv2d;
 mod cross_entropy;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod depthwise;
+mod descent;
 mod envelope_loss;
+#[cfg(feature = "cuda")]
+mod explicit;
+mod frames;
 mod gelu;
 mod inverse_stft;
 mod kernel;
 mod leaky_relu;
 mod linear;
+mod nearest;
 mod norm;
 mod product;
 mod residual;
@@ -25,17 +33,22 @@ pub use compress::Compress;
 pub use conv2d::Conv2d;
 pub use cross_entropy::cross_entropy;
 pub use depthwise::depthwise_causal;
+#[cfg(feature = "cuda")]
+pub use descent::adamw_on_gpu;
+pub use descent::norm;
 pub use envelope_loss::EnvelopeLoss;
+pub use frames::frames;
 pub use gelu::gelu;
 pub use inverse_stft::{InverseStft, InverseStftError};
 pub use leaky_relu::leaky_relu;
 pub use linear::{Precision, linear};
+pub use nearest::{closeness, nearest};
 pub use norm::normalize;
 pub use residual::scaled_residual;
-pub use spectral::{Resolution, SpectralLoss, SpectralTerms, SpectralWeights};
+pub use spectral::{Resolution, SpectralLoss, SpectralTerms, SpectralWeights, Terms};
 pub use stft::Stft;
 
-use candle_core::{CpuStorage, Layout, Result, Tensor};
+use candle_core::{CpuStorage, Device, Layout, Result, Tensor};
 
 /// The values behind a contiguous f32 tensor.
 pub(crate) fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
@@ -44,6 +57,11 @@ pub(crate) fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a
         Some((start, end)) => Ok(&all[start..end]),
         None => candle_core::bail!("a kernel of ours was given a tensor that is not contiguous"),
     }
+}
+
+/// Whether kernels of ours run on a device; on others, operations are made of candle's.
+fn has_kernels(device: &Device) -> bool {
+    device.is_cpu() || (cfg!(feature = "cuda") && device.is_cuda())
 }
 
 /// A copy of a tensor's values on the host.

@@ -3,6 +3,9 @@
 use candle_core::{D, Result, Tensor};
 use multiversion::multiversion;
 
+#[cfg(feature = "cuda")]
+use super::cuda::Arg;
+use super::has_kernels;
 use super::kernel::Kernel;
 use crate::math::{NORM_EPSILON as EPSILON, moments, sum};
 
@@ -14,7 +17,10 @@ const ROWS: usize = 64;
 /// # Errors
 /// A tensor without dimensions.
 pub fn normalize(x: &Tensor) -> Result<Tensor> {
-    if x.device().is_cpu() { Normalize { row: x.dim(D::Minus1)? }.apply(x) } else { reference(x) }
+    match has_kernels(x.device()) {
+        true => Normalize { row: x.dim(D::Minus1)? }.apply(x),
+        false => reference(x),
+    }
 }
 
 fn reference(x: &Tensor) -> Result<Tensor> {
@@ -66,6 +72,14 @@ impl Kernel for Normalize {
 
     fn backward(&self, x: &[f32], dx: &mut [f32]) {
         backward(x, dx, self.row);
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_arguments(&self, count: usize) -> Result<(usize, Vec<Arg>)> {
+        // A warp has a row.
+        let rows = count / self.row.max(1);
+        let numbers = vec![Arg::count(rows)?, Arg::count(self.row)?, Arg::Float(EPSILON)];
+        Ok((32 * rows, numbers))
     }
 }
 

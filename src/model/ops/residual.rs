@@ -1,10 +1,14 @@
 //! A residual connection with a gain per channel (layer scale, Touvron et al. 2021).
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, Layout, Result, Shape, Tensor};
+#[cfg(feature = "cuda")]
+use candle_core::{CudaStorage, backend::BackendStorage};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::values;
+#[cfg(feature = "cuda")]
+use super::cuda::{self, Arg};
+use super::{has_kernels, values};
 
 /// Rows given to a thread at a time.
 const ROWS: usize = 64;
@@ -14,7 +18,7 @@ const ROWS: usize = 64;
 /// # Errors
 /// Shapes that do not fit together.
 pub fn scaled_residual(x: &Tensor, h: &Tensor, gain: &Tensor) -> Result<Tensor> {
-    if x.device().is_cpu() {
+    if has_kernels(x.device()) {
         x.contiguous()?.apply_op3(&h.contiguous()?, gain, Forward)
     } else {
         reference(x, h, gain)
@@ -38,6 +42,20 @@ fn backward(h: &[f32], grad: &[f32], gain: &[f32], dh: &mut [f32], dgain: &mut [
 
 struct Forward;
 
+/// Refuses shapes that do not fit together.
+fn channels(x: &Layout, h: &Layout, gain: &Layout) -> Result<usize> {
+    let c = x.shape().dim(D::Minus1)?;
+    if x.shape() != h.shape() || gain.dims() != [c] {
+        candle_core::bail!(
+            "residual: x {:?}, h {:?} and gain {:?} do not fit",
+            x.dims(),
+            h.dims(),
+            gain.dims()
+        );
+    }
+    Ok(c)
+}
+
 impl CustomOp3 for Forward {
     fn name(&self) -> &'static str {
         "scaled-residual"
@@ -52,15 +70,7 @@ impl CustomOp3 for Forward {
         gain: &CpuStorage,
         gain_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let c = x_layout.shape().dim(D::Minus1)?;
-        if x_layout.shape() != h_layout.shape() || gain_layout.dims() != [c] {
-            candle_core::bail!(
-                "residual: x {:?}, h {:?} and gain {:?} do not fit",
-                x_layout.dims(),
-                h_layout.dims(),
-                gain_layout.dims()
-            );
-        }
+        let c = channels(x_layout, h_layout, gain_layout)?;
         let (x, h) = (values(x, x_layout)?, values(h, h_layout)?);
         let gain = values(gain, gain_layout)?;
         let mut y = vec![0.0; x.len()];
@@ -78,6 +88,31 @@ impl CustomOp3 for Forward {
         Ok((CpuStorage::F32(y), x_layout.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        x_layout: &Layout,
+        h: &CudaStorage,
+        h_layout: &Layout,
+        gain: &CudaStorage,
+        gain_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let c = channels(x_layout, h_layout, gain_layout)?;
+        let (device, count, of) = (x.device(), x_layout.shape().elem_count(), cuda::memory::<f32>);
+        let y = cuda::empty(device, count)?;
+        let args = [
+            of(x, x_layout)?,
+            of(h, h_layout)?,
+            of(gain, gain_layout)?,
+            cuda::start(&y, 0)?,
+            Arg::count(c)?,
+            Arg::count(count)?,
+        ];
+        cuda::launch(device, "scaled_residual", count, &args)?;
+        Ok((y, x_layout.shape().clone()))
+    }
+
     fn bwd(
         &self,
         _x: &Tensor,
@@ -86,8 +121,7 @@ impl CustomOp3 for Forward {
         _y: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let packed =
-            h.apply_op2_no_bwd(&grad.contiguous()?, &Backward { gain: super::host(gain)? })?;
+        let packed = h.apply_op2_no_bwd(&grad.contiguous()?, &Backward::new(gain)?)?;
         let n = h.elem_count();
         let dh = packed.narrow(0, 0, n)?.reshape(h.shape())?;
         let dgain = packed.narrow(0, n, gain.elem_count())?;
@@ -97,7 +131,22 @@ impl CustomOp3 for Forward {
 
 /// Gradients of h and the gain, one after the other.
 struct Backward {
+    /// On the CPU.
     gain: Vec<f32>,
+    /// On another device.
+    #[cfg(feature = "cuda")]
+    gains: Tensor,
+}
+
+impl Backward {
+    fn new(gain: &Tensor) -> Result<Self> {
+        let own = if gain.device().is_cpu() { super::host(gain)? } else { Vec::new() };
+        Ok(Self {
+            gain: own,
+            #[cfg(feature = "cuda")]
+            gains: gain.detach(),
+        })
+    }
 }
 
 impl CustomOp2 for Backward {
@@ -130,6 +179,26 @@ impl CustomOp2 for Backward {
         }
         let length = out.len();
         Ok((CpuStorage::F32(out), Shape::from(length)))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        h: &CudaStorage,
+        h_layout: &Layout,
+        grad: &CudaStorage,
+        grad_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let (device, c) = (h.device(), self.gains.dim(0)?);
+        let count = h_layout.shape().elem_count();
+        let out = cuda::zeros(device, count + c)?;
+        let grad = cuda::memory::<f32>(grad, grad_layout)?;
+        let (gains, dh) = (cuda::of(&self.gains)?, cuda::start(&out, 0)?);
+        let args = [grad, gains, dh, Arg::count(c)?, Arg::count(count)?];
+        cuda::launch(device, "times_gain", count, &args)?;
+        let sums = [cuda::memory::<f32>(h, h_layout)?, grad, cuda::start(&out, count)?];
+        cuda::column_sums(device, sums, count / c.max(1), c)?;
+        Ok((out, Shape::from(count + c)))
     }
 }
 

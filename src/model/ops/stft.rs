@@ -8,6 +8,10 @@ use rayon::prelude::*;
 use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlanner};
 
+#[cfg(feature = "cuda")]
+use super::cuda;
+#[cfg(feature = "cuda")]
+use super::explicit::explicit;
 use super::values;
 
 /// Longest window, in samples.
@@ -30,6 +34,9 @@ struct Plan {
     hop: usize,
     forward: Arc<dyn Fft<f32>>,
     inverse: Arc<dyn Fft<f32>>,
+    /// On a GPU: the window, and the transform as a matrix.
+    #[cfg(feature = "cuda")]
+    tables: cuda::Once<[Tensor; 2]>,
 }
 
 impl Stft {
@@ -56,7 +63,15 @@ impl Stft {
         }
         let mut planner = FftPlanner::new();
         let (forward, inverse) = (planner.plan_fft_forward(n), planner.plan_fft_inverse(n));
-        Ok(Self { plan: Arc::new(Plan { window, hop, forward, inverse }) })
+        let plan = Plan {
+            window,
+            hop,
+            forward,
+            inverse,
+            #[cfg(feature = "cuda")]
+            tables: cuda::Once::new(),
+        };
+        Ok(Self { plan: Arc::new(plan) })
     }
 
     /// Frames of a signal.
@@ -83,6 +98,10 @@ impl Stft {
             return x.contiguous()?.apply_op1(Forward(self.plan.clone()));
         }
         let (batch, frames) = (x.dim(0)?, self.frames(samples));
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return self.plan.on_gpu(x);
+        }
         let (re, im) = self.reference(x)?;
         Tensor::stack(&[re, im], 2)?.reshape((batch, frames, self.bins(), 2))
     }
@@ -121,6 +140,27 @@ impl Stft {
 }
 
 impl Plan {
+    #[cfg(feature = "cuda")]
+    fn on_gpu(self: &Arc<Self>, x: &Tensor) -> Result<Tensor> {
+        let (batch, samples) = x.dims2()?;
+        let (n, bins, place) = (self.window.len(), self.window.len() / 2 + 1, x.device());
+        let [window, basis] = self.tables.get(|| {
+            let window = Tensor::from_slice(&self.window, n, place)?;
+            Ok([window, cuda::analysis(n, 0, bins, place)?])
+        })?;
+        let frames = cuda::Frames { count: self.frames(samples), hop: self.hop, offset: 0 };
+        // Real and imaginary parts side by side in the end, apart in the product.
+        let shape = (batch, frames.count, 2, bins);
+        let spectra = frames.of(&x.detach(), n, Some(window))?.matmul(basis)?.reshape(shape)?;
+        let spectra = spectra.transpose(2, 3)?.contiguous()?;
+        let (window, basis) = (window.clone(), basis.clone());
+        explicit(x, spectra, move |grad| {
+            let rows = (batch * frames.count, 2 * bins);
+            let grad = grad.transpose(2, 3)?.contiguous()?.reshape(rows)?;
+            frames.overlap(&grad.matmul(&basis.t()?)?, &window, batch, samples, None)
+        })
+    }
+
     fn frames(&self, samples: usize) -> usize {
         match samples.checked_sub(self.window.len()) {
             Some(rest) => rest / self.hop + 1,

@@ -3,6 +3,8 @@
 //! The loss and its gradient in the samples are computed together, frame by frame, so that nothing but
 //! the gradient has to be kept; autodiff sees one operation.
 
+#[cfg(feature = "cuda")]
+mod cuda;
 mod mel;
 mod plan;
 mod terms;
@@ -102,6 +104,45 @@ impl SpectralTerms {
     }
 }
 
+/// A loss's terms, which may still be on their way from the device: asking for them waits for it.
+#[derive(Debug, Clone)]
+pub enum Terms {
+    /// They are here.
+    Known(SpectralTerms),
+    /// Sums (resolutions, 4) on a device, and by resolution what they count for.
+    OnDevice {
+        /// Of mel, log, linear and complex distances.
+        sums: Tensor,
+        /// What each sum has to be multiplied by.
+        shares: Vec<SpectralTerms>,
+    },
+}
+
+impl Terms {
+    /// The terms.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn read(&self) -> Result<SpectralTerms> {
+        match self {
+            Self::Known(terms) => Ok(*terms),
+            Self::OnDevice { sums, shares } => {
+                let mut terms = SpectralTerms::default();
+                for (sums, share) in sums.to_vec2::<f32>()?.iter().zip(shares) {
+                    let [mel, log, linear, complex] = sums[..] else {
+                        candle_core::bail!("spectral loss: a resolution has four sums");
+                    };
+                    terms.mel += f64::from(mel) * share.mel;
+                    terms.log += f64::from(log) * share.log;
+                    terms.linear += f64::from(linear) * share.linear;
+                    terms.complex += f64::from(complex) * share.complex;
+                }
+                Ok(terms)
+            }
+        }
+    }
+}
+
 /// The loss, planned for a set of resolutions.
 #[derive(Clone)]
 pub struct SpectralLoss {
@@ -126,7 +167,7 @@ impl SpectralLoss {
     ///
     /// # Errors
     /// Shapes that differ.
-    pub fn forward(&self, prediction: &Tensor, target: &Tensor) -> Result<(Tensor, SpectralTerms)> {
+    pub fn forward(&self, prediction: &Tensor, target: &Tensor) -> Result<(Tensor, Terms)> {
         if prediction.dims() != target.dims() {
             candle_core::bail!(
                 "spectral loss: prediction {:?} against target {:?}",
@@ -134,8 +175,13 @@ impl SpectralLoss {
                 target.dims()
             );
         }
+        #[cfg(feature = "cuda")]
+        if prediction.device().is_cuda() {
+            return cuda::forward(self, prediction, target);
+        }
         if !prediction.device().is_cpu() {
-            return self.reference(prediction, target);
+            let (loss, terms) = self.reference(prediction, target)?;
+            return Ok((loss, Terms::Known(terms)));
         }
         let terms = Arc::new(Mutex::new(SpectralTerms::default()));
         let op = Forward {
@@ -146,7 +192,7 @@ impl SpectralLoss {
         };
         let loss = prediction.contiguous()?.apply_op1(op)?;
         let terms = *lock(&terms);
-        Ok((loss, terms))
+        Ok((loss, Terms::Known(terms)))
     }
 
     /// The same out of candle's operations, with matrix products for the transforms.
@@ -344,7 +390,9 @@ mod tests {
             let (a, a_terms) = loss.forward(x.as_tensor(), &y).unwrap();
             let (b, b_terms) = loss.reference(x.as_tensor(), &y).unwrap();
             check::close(&a, &b, 1e-4);
-            assert!((a_terms.total(&weights) - b_terms.total(&weights)).abs() < 1e-4);
+            assert!(
+                (a_terms.read().unwrap().total(&weights) - b_terms.total(&weights)).abs() < 1e-4
+            );
             let a_grads = a.backward().unwrap();
             let b_grads = b.backward().unwrap();
             let (ga, gb) = (a_grads.get(&x).unwrap(), b_grads.get(&x).unwrap());
@@ -371,6 +419,7 @@ mod tests {
     fn equal_signals_have_no_distance() {
         let x = check::random(1, &[2, 150]);
         let (_, terms) = loss(SpectralWeights::default()).forward(&x, &x).unwrap();
+        let terms = terms.read().unwrap();
         assert!(terms.mel < 1e-6 && terms.log < 1e-6 && terms.linear < 1e-6);
         assert!(terms.complex < 1e-3, "{terms:?}"); // two resolutions' softening
     }

@@ -30,6 +30,9 @@ pub struct Plan {
     pub complex_bins: usize,
     forward: Arc<dyn Fft<f32>>,
     inverse: Arc<dyn Fft<f32>>,
+    /// On a GPU.
+    #[cfg(feature = "cuda")]
+    pub tables: super::super::cuda::Once<super::cuda::Tables>,
 }
 
 impl Plan {
@@ -57,6 +60,8 @@ impl Plan {
             complex_bins: ((complex_top * n as f64 / f64::from(rate)) as usize + 1).min(n / 2 + 1),
             forward: planner.plan_fft_forward(n),
             inverse: planner.plan_fft_inverse(n),
+            #[cfg(feature = "cuda")]
+            tables: super::super::cuda::Once::new(),
         })
     }
 
