@@ -245,13 +245,7 @@ impl Quantizer {
     /// # Errors
     /// The device fails.
     pub fn start_codebooks(&mut self, latents: &Tensor, rng: &mut ChaCha8Rng) -> Result<()> {
-        let mut residual = latents.detach();
-        for level in &mut self.levels {
-            let vectors = level.pool(&residual, self.normalize)?.detach();
-            level.codebook.kmeans(&vectors.flatten(0, 1)?, rng)?;
-            residual = level.rest(&residual, self.normalize)?;
-        }
-        Ok(())
+        self.start(0, latents, rng, |_, _| Ok(()))
     }
 
     /// Starts the levels from number `first` on, projections and codebooks, with what the codes of the
@@ -265,10 +259,22 @@ impl Quantizer {
         latents: &Tensor,
         rng: &mut ChaCha8Rng,
     ) -> Result<()> {
+        self.start(first, latents, rng, Level::start_projection)
+    }
+
+    /// Starts the codebooks from number `first` on, each after what `project` does with the level and what is
+    /// left for it.
+    fn start(
+        &mut self,
+        first: usize,
+        latents: &Tensor,
+        rng: &mut ChaCha8Rng,
+        project: impl Fn(&Level, &Tensor) -> Result<()>,
+    ) -> Result<()> {
         let mut residual = latents.detach();
         for (i, level) in self.levels.iter_mut().enumerate() {
             if i >= first {
-                level.start_projection(&residual)?;
+                project(level, &residual)?;
                 let vectors = level.pool(&residual, self.normalize)?.detach();
                 level.codebook.kmeans(&vectors.flatten(0, 1)?, rng)?;
             }

@@ -29,6 +29,10 @@ pub struct TrainConfig {
     pub vq: VqTraining,
     /// What the spectral terms count for.
     pub loss: SpectralWeights,
+    /// Learning rate of encoder and quantizer as a share of the decoder's, 0..=1; the adversarial stage has one of
+    /// its own. At 0 they and the codes stay as they are: what a trained model makes of a sound, its tokens, stays
+    /// the same, and so does its prior's use, while the decoder goes on learning.
+    pub encoder_rate: f64,
     /// What the distance of the decoder's envelope above the learned phases from the sound's own counts for.
     pub envelope: f64,
     /// Resolutions of the spectral loss by step, taken in turn: a few a step cost less than all, and
@@ -116,6 +120,7 @@ impl Default for TrainConfig {
                 power: 0.5,
                 complex_top: 900.0,
             },
+            encoder_rate: 1.0,
             envelope: 5.0,
             resolutions: default_resolutions(),
             adversarial: None,
@@ -200,6 +205,7 @@ impl TrainConfig {
             ("narrow", self.narrow),
             ("wide + narrow", self.wide + self.narrow),
             ("vq.level_dropout", self.vq.level_dropout),
+            ("encoder_rate", self.encoder_rate),
         ];
         for (field, value) in shares {
             if !(0.0..=1.0).contains(&value) {
@@ -353,6 +359,7 @@ mod tests {
             (r#"{"vq": {"choice": {"kind": "gumbel", "temperature": 0}}}"#, "temperature"),
             (r#"{"resolutions": []}"#, "resolutions"),
             (r#"{"envelope": -1}"#, "envelope"),
+            (r#"{"encoder_rate": 1.5}"#, "encoder_rate"),
             (r#"{"vq": {"prefix_weights": [1, -1]}}"#, "prefix_weights"),
             (r#"{"vq": {"prefix_weights": [0, 0, 0, 0]}}"#, "prefix_weights"),
             (r#"{"codec": {"hop": 1}}"#, "hop"),

@@ -496,7 +496,7 @@ impl Trainer {
     fn encoder_rate(&self) -> f64 {
         match &self.adversary {
             Some(adversary) if self.is_adversarial() => adversary.config().encoder_rate,
-            _ => 1.0,
+            _ => self.config.encoder_rate,
         }
     }
 

@@ -129,11 +129,11 @@ impl PriorTrainer {
     ///
     /// # Errors
     /// As [`Self::new`], or the weights are of another shape.
-    pub fn start_from(self, weights: &BTreeMap<String, Tensor>) -> Result<Self, TrainError> {
+    pub fn start_from(mut self, weights: &BTreeMap<String, Tensor>) -> Result<Self, TrainError> {
         self.network.start_from_fewer_levels(weights)?;
         // The averaged weights begin anew with these.
-        let Self { config, budget, tokens, network, progress, .. } = self;
-        Self::build(&config, budget, tokens, network, progress)
+        self.optimizer.restart(|_| true)?;
+        Ok(self)
     }
 
     /// A run from where its checkpoint stands.
