@@ -14,7 +14,7 @@ impl Default for Sampling {
     /// What keeps the shipped model's prior from falling silent: silence is the likeliest thing to follow
     /// silence, and sharper settings seldom leave it again.
     fn default() -> Self {
-        Self { temperature: 1.1, top_p: 0.98, seed: 0 }
+        Self { temperature: 1.2, top_p: 0.99, seed: 0 }
     }
 }
 
