@@ -456,13 +456,13 @@ impl Trainer {
         for (level, (vectors, indices)) in
             self.network.quantizer.levels.iter_mut().zip(&quantized.assignments)
         {
-            let mut distinct = indices.to_vec1()?;
+            let mut codes = indices.to_vec1()?;
             if gradient.is_finite() && !frozen {
-                level.codebook.update(vectors, &distinct, ema, restart, &mut rng)?;
+                level.codebook.update(vectors, &codes, ema, restart, &mut rng)?;
             }
-            distinct.sort_unstable();
-            distinct.dedup();
-            used.push(distinct.len());
+            codes.sort_unstable();
+            codes.dedup();
+            used.push(codes.len());
         }
         self.progress.step += 1;
         self.progress.elapsed += started.elapsed().as_secs_f64();

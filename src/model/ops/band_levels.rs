@@ -10,7 +10,7 @@ use rustfft::{Fft, FftPlanner};
 
 #[cfg(feature = "cuda")]
 use super::cuda::{self, Arg};
-use super::values;
+use super::{frames, values};
 use crate::bands::{self, Bands};
 
 /// Levels of bands in the newest samples of each frame. Nothing here is learned, and no gradient goes
@@ -106,19 +106,12 @@ impl BandLevels {
 }
 
 impl Plan {
-    fn frames(&self, length: usize) -> Result<usize> {
-        if !length.is_multiple_of(self.hop) {
-            candle_core::bail!("{length} samples are no multiple of the hop, {}", self.hop);
-        }
-        Ok(length / self.hop)
-    }
-
     #[cfg(feature = "cuda")]
     fn on_gpu(&self, samples: &Tensor) -> Result<Tensor> {
         let (batch, length) = samples.dims2()?;
         let (n, bins, count) = (self.window, self.bands.bins(), self.bands.count());
         let frames = cuda::Frames {
-            count: self.frames(length)?,
+            count: frames::count(length, self.hop)?,
             hop: self.hop,
             offset: self.hop as isize - n as isize,
         };
@@ -189,7 +182,7 @@ impl CustomOp1 for Op {
 
     fn cpu_fwd(&self, samples: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (batch, length) = layout.shape().dims2()?;
-        let (frames, bands) = (self.0.frames(length)?, self.0.bands.count());
+        let (frames, bands) = (frames::count(length, self.0.hop)?, self.0.bands.count());
         let mut out = vec![0.0; batch * frames * bands];
         out.par_chunks_mut((frames * bands).max(1))
             .zip(values(samples, layout)?.par_chunks(length.max(1)))

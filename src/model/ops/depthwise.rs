@@ -144,7 +144,7 @@ impl CustomOp3 for Forward {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (taps, c) = w.dims2()?;
-        let packed = x.apply_op2_no_bwd(&grad.contiguous()?, &Backward::new(w)?)?;
+        let packed = x.apply_op2_no_bwd(&grad.contiguous()?, &Backward { w: w.detach() })?;
         let n = x.elem_count();
         let dx = packed.narrow(0, 0, n)?.reshape(x.shape())?;
         let dw = packed.narrow(0, n, taps * c)?.reshape((taps, c))?;
@@ -155,24 +155,7 @@ impl CustomOp3 for Forward {
 
 /// Gradients of x, w and bias, one after the other.
 struct Backward {
-    /// On the CPU.
-    w: Vec<f32>,
-    c: usize,
-    /// On another device.
-    #[cfg(feature = "cuda")]
-    weights: Tensor,
-}
-
-impl Backward {
-    fn new(w: &Tensor) -> Result<Self> {
-        let own = if w.device().is_cpu() { super::host(w)? } else { Vec::new() };
-        Ok(Self {
-            w: own,
-            c: w.dim(1)?,
-            #[cfg(feature = "cuda")]
-            weights: w.detach(),
-        })
-    }
+    w: Tensor,
 }
 
 impl CustomOp2 for Backward {
@@ -189,15 +172,16 @@ impl CustomOp2 for Backward {
     ) -> Result<(CpuStorage, Shape)> {
         let (_, frames, c) = x_layout.shape().dims3()?;
         let (x, grad) = (values(x, x_layout)?, values(grad, grad_layout)?);
-        let mut out = vec![0.0; x.len() + self.w.len() + self.c];
+        let w = super::host(&self.w)?;
+        let mut out = vec![0.0; x.len() + w.len() + c];
         let (dx, rest) = out.split_at_mut(x.len());
         let item = (frames * c).max(1);
         let partial: Vec<Vec<f32>> = dx
             .par_chunks_mut(item)
             .zip(x.par_chunks(item).zip(grad.par_chunks(item)))
             .map(|(dx, (x, grad))| {
-                let mut dw = vec![0.0; self.w.len() + c];
-                backward(x, &self.w, grad, c, dx, &mut dw);
+                let mut dw = vec![0.0; w.len() + c];
+                backward(x, &w, grad, c, dx, &mut dw);
                 dw
             })
             .collect();
@@ -218,13 +202,13 @@ impl CustomOp2 for Backward {
         grad_layout: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
         let (batch, frames, c) = x_layout.shape().dims3()?;
-        let (device, taps, rows) = (x.device(), self.weights.dim(0)?, batch * frames);
+        let (device, taps, rows) = (x.device(), self.w.dim(0)?, batch * frames);
         let count = rows * c;
         let length = count + (taps + 1) * c;
         let out = cuda::zeros(device, length)?;
         let grad = cuda::memory::<f32>(grad, grad_layout)?;
         let [frames, channels, taps] = [Arg::count(frames)?, Arg::count(c)?, Arg::count(taps)?];
-        let (weights, dx) = (cuda::of(&self.weights)?, cuda::start(&out, 0)?);
+        let (weights, dx) = (cuda::of(&self.w)?, cuda::start(&out, 0)?);
         let args = [weights, grad, dx, frames, channels, taps, Arg::count(count)?];
         cuda::launch(device, "depthwise_dx", count, &args)?;
         let threads = rows.div_ceil(cuda::ROWS) * c;

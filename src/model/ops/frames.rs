@@ -5,6 +5,17 @@ use candle_core::{Result, Tensor};
 #[cfg(feature = "cuda")]
 use super::cuda;
 
+/// Frames of so many samples, one every `hop`.
+///
+/// # Errors
+/// A number of samples that is no multiple of the hop.
+pub(super) fn count(samples: usize, hop: usize) -> Result<usize> {
+    if !samples.is_multiple_of(hop) {
+        candle_core::bail!("{samples} samples are no multiple of the hop, {hop}");
+    }
+    Ok(samples / hop)
+}
+
 /// Samples (batch, frames * hop) in frames of `window` samples, a multiple of the hop: (batch, frames, window).
 /// Frame `t` ends with the sample before `hop (t + 1)`; before the first sample there is silence.
 ///
@@ -12,10 +23,7 @@ use super::cuda;
 /// A number of samples that is no multiple of the hop.
 pub fn frames(samples: &Tensor, window: usize, hop: usize) -> Result<Tensor> {
     let (batch, length) = samples.dims2()?;
-    if !length.is_multiple_of(hop) {
-        candle_core::bail!("{length} samples are no multiple of the hop, {hop}");
-    }
-    let (count, parts) = (length / hop, window / hop);
+    let (count, parts) = (count(length, hop)?, window / hop);
     #[cfg(feature = "cuda")]
     if samples.device().is_cuda() && !samples.track_op() {
         let frames = cuda::Frames { count, hop, offset: hop as isize - window as isize };

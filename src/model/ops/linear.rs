@@ -147,11 +147,10 @@ impl CustomOp3 for Linear {
         let device = x.device();
         let sizes = (1, rows, outputs, inputs);
         let x_rows = Layout::contiguous_with_offset((rows, inputs), x_layout.start_offset());
+        let multiply = || x.matmul(w, sizes, &x_rows, &w_layout.transpose(0, 1)?);
         let y = match self.0 {
-            Precision::F32 => x.matmul(w, sizes, &x_rows, &w_layout.transpose(0, 1)?)?,
-            Precision::Tf32 => {
-                with_tf32(|| x.matmul(w, sizes, &x_rows, &w_layout.transpose(0, 1)?))?
-            }
+            Precision::F32 => multiply()?,
+            Precision::Tf32 => with_tf32(multiply)?,
             Precision::Bf16 => {
                 let (x, w) =
                     (x.to_dtype(&x_rows, DType::BF16)?, w.to_dtype(w_layout, DType::BF16)?);

@@ -121,7 +121,7 @@ impl CustomOp3 for Forward {
         _y: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let packed = h.apply_op2_no_bwd(&grad.contiguous()?, &Backward::new(gain)?)?;
+        let packed = h.apply_op2_no_bwd(&grad.contiguous()?, &Backward { gain: gain.detach() })?;
         let n = h.elem_count();
         let dh = packed.narrow(0, 0, n)?.reshape(h.shape())?;
         let dgain = packed.narrow(0, n, gain.elem_count())?;
@@ -131,22 +131,7 @@ impl CustomOp3 for Forward {
 
 /// Gradients of h and the gain, one after the other.
 struct Backward {
-    /// On the CPU.
-    gain: Vec<f32>,
-    /// On another device.
-    #[cfg(feature = "cuda")]
-    gains: Tensor,
-}
-
-impl Backward {
-    fn new(gain: &Tensor) -> Result<Self> {
-        let own = if gain.device().is_cpu() { super::host(gain)? } else { Vec::new() };
-        Ok(Self {
-            gain: own,
-            #[cfg(feature = "cuda")]
-            gains: gain.detach(),
-        })
-    }
+    gain: Tensor,
 }
 
 impl CustomOp2 for Backward {
@@ -161,7 +146,8 @@ impl CustomOp2 for Backward {
         grad: &CpuStorage,
         grad_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let c = self.gain.len();
+        let gain = super::host(&self.gain)?;
+        let c = gain.len();
         let (h, grad) = (values(h, h_layout)?, values(grad, grad_layout)?);
         let mut out = vec![0.0; h.len() + c];
         let (dh, dgain) = out.split_at_mut(h.len());
@@ -170,7 +156,7 @@ impl CustomOp2 for Backward {
             .zip(h.par_chunks(ROWS * c).zip(grad.par_chunks(ROWS * c)))
             .map(|(dh, (h, grad))| {
                 let mut sum = vec![0.0; c];
-                backward(h, grad, &self.gain, dh, &mut sum);
+                backward(h, grad, &gain, dh, &mut sum);
                 sum
             })
             .collect();
@@ -189,11 +175,11 @@ impl CustomOp2 for Backward {
         grad: &CudaStorage,
         grad_layout: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
-        let (device, c) = (h.device(), self.gains.dim(0)?);
+        let (device, c) = (h.device(), self.gain.dim(0)?);
         let count = h_layout.shape().elem_count();
         let out = cuda::zeros(device, count + c)?;
         let grad = cuda::memory::<f32>(grad, grad_layout)?;
-        let (gains, dh) = (cuda::of(&self.gains)?, cuda::start(&out, 0)?);
+        let (gains, dh) = (cuda::of(&self.gain)?, cuda::start(&out, 0)?);
         let args = [grad, gains, dh, Arg::count(c)?, Arg::count(count)?];
         cuda::launch(device, "times_gain", count, &args)?;
         let sums = [cuda::memory::<f32>(h, h_layout)?, grad, cuda::start(&out, count)?];

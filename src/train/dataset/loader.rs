@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
 use super::{Dataset, DatasetError};
+use crate::threads::cores;
 
 /// Batches of each thread that wait for the trainer.
 const PREFETCHED: usize = 4;
@@ -39,8 +40,7 @@ impl BatchLoader {
         batch: usize,
         samples: usize,
     ) -> Result<Self, DatasetError> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = (cores / 2).clamp(1, MOST_THREADS);
+        let count = (cores() / 2).clamp(1, MOST_THREADS);
         let mut loader = Self { batches: Vec::new(), threads: Vec::new(), turn: 0 };
         for first in (first_step..).take(count) {
             let (sender, batches) = sync_channel(PREFETCHED);
