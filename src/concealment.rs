@@ -12,8 +12,9 @@ const FADE_IN: f64 = 0.02;
 
 /// A decoder for a channel whose steps may be lost. What is missing is made up: the coarse codes of the last
 /// step stay, which keep loudness and colour, and the prior draws fine ones for them; without a prior the whole
-/// step is repeated. From 0.2 s on it fades, to silence at 2 s. The decoder's state goes on through it, so
-/// that nothing clicks at either end.
+/// step is repeated. Within 0.2 s the spectrum's envelope turns into what it mostly was in the seconds before, since
+/// nobody knows any better; from then on it fades, to silence at 2 s. The decoder's state goes on through it,
+/// so that nothing clicks at either end.
 ///
 /// Nothing is allocated after it is made.
 ///
@@ -90,7 +91,7 @@ impl ConcealingDecoder {
         let kept = coarse.map(|stride| frames / stride).sum();
         let rate = f64::from(config.sample_rate);
         Ok(Self {
-            decoder: StreamDecoder::with_batch(model, batch),
+            decoder: StreamDecoder::with_batch(model, batch).with_colour(),
             levels,
             guess,
             step: vec![0; model.codes_per_step(levels)].into(),
@@ -113,6 +114,7 @@ impl ConcealingDecoder {
         codes: &[u16],
         samples: &mut [f32],
     ) -> Result<Progress, EngineError> {
+        self.decoder.make_up(false);
         let done = self.decoder.process_into(codes, self.levels, samples)?;
         let taken = &codes[..done.consumed];
         if let Some(last) = taken.rchunks_exact(self.step.len()).next() {
@@ -147,6 +149,7 @@ impl ConcealingDecoder {
         if let Guess::Prior(generator) = &mut self.guess {
             generator.draw_after(self.kept, &mut self.step)?;
         }
+        self.decoder.make_up(true);
         self.decoder.process_into(&self.step, self.levels, samples)?;
         let held = self.hold.saturating_sub(self.made_up).min(count as u64);
         self.made_up += count as u64;
@@ -242,6 +245,22 @@ mod tests {
         let jump =
             |samples: &[f32]| samples.windows(2).map(|w| (w[1] - w[0]).abs()).fold(0.0, f32::max);
         assert!(jump(&sound) <= 2.0 * jump(&sound[..9 * chunk]), "a click");
+    }
+
+    #[test]
+    fn a_gap_after_a_loud_moment_is_filled_with_what_was_before_it() {
+        let model = Model::shipped().unwrap();
+        let (chunk, steps) = (model.chunk_samples(), 60);
+        // Two seconds of a soft sound, at whose end it is loud for two steps.
+        let sound: Vec<f32> = (0..steps * chunk)
+            .map(|n| if n / chunk >= 48 { 0.5 } else { 0.02 } * (n as f32 * 0.03).sin())
+            .collect();
+        let mut codes = vec![0; steps * model.codes_per_step(4)];
+        StreamEncoder::new(&model).process_into(&sound, 4, &mut codes).unwrap();
+        let sound = decode(&model, &codes, |i| i >= 50);
+        let step = |i: usize| power(&sound[i * chunk..(i + 1) * chunk]);
+        assert!(step(56) < 0.05 * step(49), "{} {}", step(56), step(49));
+        assert!(step(56) > 0.2 * step(40), "{} {}", step(56), step(40));
     }
 
     #[test]

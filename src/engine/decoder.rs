@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::block::{Block, BlockState};
+use super::colour::Colour;
 use super::encoder::MAX_BATCH;
 use super::error::{EngineError, check_room};
 use super::kernels::{Kernels, Rows};
@@ -138,6 +139,8 @@ struct State {
     out: Box<[f32]>,
     head: Box<[f32]>,
     synthesis: SynthesisState,
+    /// For streams in which steps are made up.
+    colour: Option<Colour>,
     samples: Box<[f32]>,
     /// Number in the stream of the first frame at work.
     frame: u64,
@@ -170,10 +173,26 @@ impl StreamDecoder {
             out: zeros(frames * dim),
             head: zeros(frames * w.head.outputs()),
             synthesis: SynthesisState::new(&w.synthesis),
+            colour: None,
             samples: zeros(batch * model.chunk_samples()),
             frame: 0,
         };
         Self { model: model.clone(), step: 0, phase: Phase::Idle, state, batch }
+    }
+
+    /// The same stream, which from now on keeps in mind what it sounds like, for [`make_up`](Self::make_up).
+    pub(crate) fn with_colour(mut self) -> Self {
+        let weights = &self.model.weights;
+        self.state.colour = Some(Colour::new(&weights.config, weights.synthesis.magnitudes()));
+        self
+    }
+
+    /// Says whether the codes that follow are made up: then the colour of their sound turns into that of what
+    /// was heard before.
+    pub(crate) fn make_up(&mut self, made_up: bool) {
+        if let Some(colour) = &mut self.state.colour {
+            colour.make_up(made_up);
+        }
     }
 
     /// The model.
@@ -252,6 +271,9 @@ impl StreamDecoder {
         self.phase = Phase::Idle;
         self.state.blocks.iter_mut().for_each(BlockState::reset);
         self.state.synthesis.reset();
+        if let Some(colour) = &mut self.state.colour {
+            colour.reset();
+        }
     }
 
     /// Number of the next step in the stream.
@@ -329,6 +351,7 @@ impl StreamDecoder {
             + s.blocks.iter().map(|b| b.bytes() + size_of_val(b)).sum::<usize>()
             + s.codes.iter().map(|c| size_of_val(c.as_ref()) + size_of_val(c)).sum::<usize>()
             + s.synthesis.bytes()
+            + s.colour.as_ref().map_or(0, Colour::bytes)
     }
 
     pub(super) fn check_codes(&self, codes: &[u16], levels: usize) -> Result<(), EngineError> {
@@ -445,7 +468,10 @@ impl State {
     fn spectrum(&mut self, weights: &Weights, kernels: Kernels, frame: usize) {
         let number = self.frame.wrapping_add(frame as u64);
         let width = weights.head.outputs();
-        let head = &self.head[frame * width..][..width];
+        let head = &mut self.head[frame * width..][..width];
+        if let Some(colour) = &mut self.colour {
+            colour.tint(&mut head[..weights.synthesis.magnitudes()]);
+        }
         weights.synthesis.spectrum(kernels, number, head, &mut self.synthesis);
     }
 }

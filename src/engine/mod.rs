@@ -41,6 +41,7 @@
 mod band_levels;
 pub(crate) mod block;
 mod channels;
+mod colour;
 mod decoder;
 mod encoder;
 mod error;

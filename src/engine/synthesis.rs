@@ -66,6 +66,11 @@ impl Synthesis {
         self.head.outputs()
     }
 
+    /// Log magnitudes among them, which come first.
+    pub fn magnitudes(&self) -> usize {
+        self.head.magnitudes()
+    }
+
     /// The spectrum of frame number `frame` of the stream from its outputs of the head, as
     /// [`transform`](Self::transform) takes it.
     pub fn spectrum(&self, kernels: Kernels, frame: u64, head: &[f32], state: &mut SynthesisState) {
