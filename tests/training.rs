@@ -115,7 +115,12 @@ fn every_way_of_quantising_trains() {
     for (choice, update, normalize) in [
         (Choice::Nearest, Update::Ema, true),
         (Choice::Nearest, Update::Gradient, false),
-        (Choice::Gumbel { temperature: 1.0 }, Update::Gradient, false),
+        (Choice::Rotated, Update::Ema, false),
+        (
+            Choice::Gumbel { temperature: 1.0, final_temperature: Some(0.3) },
+            Update::Gradient,
+            false,
+        ),
     ] {
         let mut config = config();
         config.vq.choice = choice;

@@ -22,12 +22,37 @@ const DIVERSITY_SHARPNESS: f64 = 8.0;
 pub enum Choice {
     /// The nearest code, gradients passed straight through (van den Oord et al. 2017).
     Nearest,
+    /// The nearest code, gradients turned and scaled as the latent was to become it, so that they keep their angle
+    /// to it (the rotation trick: Fifty et al. 2024).
+    Rotated,
     /// A sample from the softmax of the distances (Jang et al. 2017; Baevski et al. 2020), hard
     /// forward, soft backward. Codebooks learn through it by gradient.
     Gumbel {
         /// Temperature of the softmax.
         temperature: f64,
+        /// Temperature at the end of the run, to which it moves by the same factor at all times; where it is not
+        /// given, the temperature stays.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        final_temperature: Option<f64>,
     },
+}
+
+impl Choice {
+    /// Whether the nearest code is chosen, so that the vectors that fall to a code can move it.
+    pub fn is_nearest(self) -> bool {
+        matches!(self, Self::Nearest | Self::Rotated)
+    }
+
+    /// The choice as it is when the share `done` of a run is over.
+    pub fn at(self, done: f64) -> Self {
+        match self {
+            Self::Gumbel { temperature, final_temperature: Some(last) } => {
+                let temperature = temperature * (last / temperature).powf(done);
+                Self::Gumbel { temperature, final_temperature: Some(last) }
+            }
+            other => other,
+        }
+    }
 }
 
 /// What passes from the encoder to the decoder.
@@ -167,6 +192,7 @@ impl Quantizer {
                     out.assignments.push((flat, code));
                     match choice {
                         Choice::Nearest => (&vectors + (chosen - &vectors)?.detach())?,
+                        Choice::Rotated => rotate(&vectors, &chosen)?,
                         Choice::Gumbel { .. } => chosen,
                     }
                 }
@@ -325,12 +351,12 @@ impl Level {
         let flat = vectors.reshape((batch * count, width))?;
         let codes = self.codebook.codes().as_tensor();
         match choice {
-            Choice::Nearest => {
+            Choice::Nearest | Choice::Rotated => {
                 let code = self.codebook.nearest(&flat)?;
                 let chosen = codes.index_select(&code, 0)?.reshape((batch, count, width))?;
                 Ok((code, chosen))
             }
-            Choice::Gumbel { temperature } => {
+            Choice::Gumbel { temperature, .. } => {
                 let scores = ops::closeness(&flat, codes)?;
                 let noise: Vec<f32> = (0..scores.elem_count()).map(|_| gumbel(rng)).collect();
                 let noise = Tensor::from_vec(noise, scores.shape(), scores.device())?;
@@ -367,6 +393,20 @@ impl Level {
     }
 }
 
+/// `chosen` in value; in its gradient `vectors` under the rotation and scaling that makes them `chosen`.
+fn rotate(vectors: &Tensor, chosen: &Tensor) -> Result<Tensor> {
+    let (v, chosen) = (vectors.detach(), chosen.detach());
+    let length = |x: &Tensor| (x.sqr()?.sum_keepdim(D::Minus1)? + 1e-12)?.sqrt();
+    let scale = length(&chosen)?.div(&length(&v)?)?;
+    let (from, to) = (unit(&v)?, unit(&chosen)?);
+    let between = unit(&(&from + &to)?)?;
+    let along = |axis: &Tensor| (vectors * axis)?.sum_keepdim(D::Minus1);
+    // The mirror image in the plane across `between`, and back along `to`: a rotation.
+    let mirrored = (vectors - (between.broadcast_mul(&along(&between)?)? * 2.0)?)?;
+    let turned = (mirrored + (to.broadcast_mul(&along(&from)?)? * 2.0)?)?.broadcast_mul(&scale)?;
+    &turned + (chosen - &turned)?.detach()
+}
+
 fn softmax(x: &Tensor) -> Result<Tensor> {
     let shifted = x.broadcast_sub(&x.max_keepdim(1)?.detach())?.exp()?;
     shifted.broadcast_div(&shifted.sum_keepdim(1)?)
@@ -381,4 +421,55 @@ fn gumbel(rng: &mut ChaCha8Rng) -> f32 {
     use rand::RngExt;
     let u: f32 = rng.random::<f32>().clamp(1e-7, 1.0 - 1e-7);
     -(-u.ln()).ln()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use candle_core::{Device, Var};
+
+    use super::*;
+
+    #[test]
+    fn a_rotated_gradient_keeps_its_angle_and_is_scaled() {
+        let device = Device::Cpu;
+        let tensor = |values: &[f32]| Tensor::from_slice(values, (1, 2, 3), &device).unwrap();
+        let vectors = Var::from_tensor(&tensor(&[1.0, -2.0, 0.5, 0.3, 0.2, 0.1])).unwrap();
+        let chosen = tensor(&[0.8, -1.0, 1.5, -0.3, -0.2, 0.4]);
+        let wanted = tensor(&[0.3, 0.7, -0.2, 1.0, -1.0, 2.0]);
+        let passed = rotate(&vectors, &chosen).unwrap();
+        let values = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        for (a, b) in values(&passed).iter().zip(values(&chosen)) {
+            assert!((a - b).abs() < 1e-6);
+        }
+        let grads = (passed * &wanted).unwrap().sum_all().unwrap().backward().unwrap();
+        let gradient = values(grads.get(&vectors).unwrap());
+        let (vectors, chosen, wanted) = (values(&vectors), values(&chosen), values(&wanted));
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        let length = |a: &[f32]| dot(a, a).sqrt();
+        for i in [0..3, 3..6] {
+            let (g, v, c, w) =
+                (&gradient[i.clone()], &vectors[i.clone()], &chosen[i.clone()], &wanted[i]);
+            assert!(
+                (dot(g, v) / length(g) / length(v) - dot(w, c) / length(w) / length(c)).abs()
+                    < 1e-5
+            );
+            assert!((length(g) / length(w) - length(c) / length(v)).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn temperatures_fall_by_the_same_factor() {
+        let choice = Choice::Gumbel { temperature: 2.0, final_temperature: Some(0.5) };
+        let at = |done| match choice.at(done) {
+            Choice::Gumbel { temperature, .. } => temperature,
+            _ => f64::NAN,
+        };
+        for (done, expected) in [(0.0, 2.0), (0.5, 1.0), (1.0, 0.5)] {
+            assert!((at(done) - expected).abs() < 1e-12);
+        }
+        let fixed = Choice::Gumbel { temperature: 1.5, final_temperature: None };
+        assert_eq!(fixed.at(0.7), fixed);
+        assert_eq!(Choice::Rotated.at(0.7), Choice::Rotated);
+    }
 }

@@ -242,10 +242,15 @@ impl TrainConfig {
                 return bad(field, value, "0 or more");
             }
         }
-        if let Choice::Gumbel { temperature } = self.vq.choice
-            && !(temperature.is_finite() && temperature > 0.0)
-        {
-            return bad("vq.choice.temperature", temperature, "more than 0");
+        if let Choice::Gumbel { temperature, final_temperature } = self.vq.choice {
+            let last = final_temperature.unwrap_or(temperature);
+            for (field, value) in
+                [("vq.choice.temperature", temperature), ("vq.choice.final_temperature", last)]
+            {
+                if !(value.is_finite() && value > 0.0) {
+                    return bad(field, value, "more than 0");
+                }
+            }
         }
         for weight in &self.vq.prefix_weights {
             if !(weight.is_finite() && *weight >= 0.0) {

@@ -19,7 +19,7 @@ use super::optimizer::{AdamW, learning_rate};
 use super::strip;
 use crate::config::ConfigError;
 use crate::model::ops::{EnvelopeLoss, SpectralLoss, SpectralTerms, Terms};
-use crate::model::{Bottleneck, Choice, CodebookState, Network};
+use crate::model::{Bottleneck, CodebookState, Network};
 
 /// Batches whose latents start the projections and codebooks.
 const START_BATCHES: usize = 48;
@@ -253,8 +253,7 @@ impl Trainer {
     ) -> Result<Self, TrainError> {
         config.check()?;
         network.set_precision(config.precision);
-        let by_gradient =
-            config.vq.update == Update::Gradient || config.vq.choice != Choice::Nearest;
+        let by_gradient = config.vq.update == Update::Gradient || !config.vq.choice.is_nearest();
         let moves = |name: &str| by_gradient || !name.ends_with(".codes");
         let optimizer = AdamW::new(&network.params, &config.optimizer, moves)?;
         let losses = config
@@ -328,7 +327,7 @@ impl Trainer {
         match self.progress.stage {
             0 => Bottleneck::Wide,
             1 => Bottleneck::Narrow,
-            _ => Bottleneck::Quantized(self.config.vq.choice),
+            _ => Bottleneck::Quantized(self.config.vq.choice.at(self.done())),
         }
     }
 
@@ -450,7 +449,7 @@ impl Trainer {
             _ => None,
         };
         let mut used = Vec::new();
-        let ema = vq.update == Update::Ema && vq.choice == Choice::Nearest;
+        let ema = vq.update == Update::Ema && vq.choice.is_nearest();
         let restart = (vq.restart_after > 0).then_some(vq.restart_after);
         let mut rng = self.rng(3);
         for (level, (vectors, indices)) in
