@@ -64,6 +64,9 @@ pub struct CodecConfig {
     pub voiced_bands: usize,
     /// Frequency in Hz above which there is noise alone, as there is above a quarter of the sample rate.
     pub voiced_top: u32,
+    /// Frequency in Hz up to which the decoder also leads the noise and the partials above the learned phases
+    /// where it wants them, as far as it knows; 0 for not at all.
+    pub led_top: u32,
     /// Channels of the encoder's and decoder's blocks.
     pub dim: usize,
     /// Hidden channels of a block as a multiple of `dim`.
@@ -106,6 +109,7 @@ impl Default for CodecConfig {
             noise_bands: 192,
             voiced_bands: 16,
             voiced_top: 8000,
+            led_top: 0,
             dim: 384,
             expansion: 3,
             kernel: 7,

@@ -38,7 +38,8 @@ pub fn learned_bins(shares: &[f32]) -> usize {
 }
 
 /// What the decoder's head says of a frame, in this order: log magnitudes of the learned bins, then of bands
-/// over those above; real parts, then imaginary parts of the learned bins' directions; voicing by band.
+/// over those above; real parts, then imaginary parts of the learned bins' directions; voicing by band; real parts,
+/// then imaginary parts of what leads the bins next to the learned ones.
 pub struct Head {
     pub noise: Noise,
     /// Bins, from the lowest, whose direction is not noise alone.
@@ -48,6 +49,8 @@ pub struct Head {
     /// that stand still in the picture.
     pub envelope: Bands,
     pub harmonics: Harmonics,
+    /// Bins above the learned ones that are led.
+    pub led: usize,
 }
 
 /// A frame's outputs of the head.
@@ -57,6 +60,9 @@ pub struct HeadRow<'a> {
     pub re: &'a [f32],
     pub im: &'a [f32],
     pub voicing: &'a [f32],
+    /// What leads the bins next to the learned ones.
+    pub lead_re: &'a [f32],
+    pub lead_im: &'a [f32],
 }
 
 impl Head {
@@ -69,7 +75,9 @@ impl Head {
         let envelope = Bands::new(learned, shares.len() - learned, config.noise_bands, width);
         let silent = shares.partition_point(|&share| share <= 0.0);
         let harmonics = Harmonics::new(config, silent, learned);
-        Self { noise: Noise::new(window, config.hop, shares), learned, envelope, harmonics }
+        let below = (f64::from(config.led_top) / width).ceil() as usize;
+        let led = below.min(shares.len()).saturating_sub(learned);
+        Self { noise: Noise::new(window, config.hop, shares), learned, envelope, harmonics, led }
     }
 
     /// Bins of a frame.
@@ -84,6 +92,11 @@ impl Head {
 
     /// Outputs for a frame.
     pub fn outputs(&self) -> usize {
+        self.first_lead() + 2 * self.led
+    }
+
+    /// The first of the outputs that lead.
+    pub fn first_lead(&self) -> usize {
         self.magnitudes() + 2 * self.learned + self.harmonics.bands().count()
     }
 
@@ -92,8 +105,10 @@ impl Head {
         let (magnitudes, rest) = outputs.split_at(self.learned);
         let (bands, rest) = rest.split_at(self.envelope.count());
         let (re, rest) = rest.split_at(self.learned);
-        let (im, voicing) = rest.split_at(self.learned);
-        HeadRow { magnitudes, bands, re, im, voicing }
+        let (im, rest) = rest.split_at(self.learned);
+        let (voicing, rest) = rest.split_at(self.harmonics.bands().count());
+        let (lead_re, lead_im) = rest.split_at(self.led);
+        HeadRow { magnitudes, bands, re, im, voicing, lead_re, lead_im }
     }
 
     /// Bytes of memory.
@@ -133,6 +148,17 @@ pub fn voice(voicing: &[f32], excitation: &Excitation, re: &mut [f32], im: &mut 
     for (((re, im), (e_re, e_im)), voicing) in re.iter_mut().zip(im).zip(parts).zip(voicing) {
         let (voiced, rest) = shares_of(*voicing);
         (*re, *im) = (voiced * e_re + rest * *re, voiced * e_im + rest * *im);
+    }
+}
+
+/// Leads the first of the bins above, `re` and `im`: each turns towards what the head says of it, the further the
+/// larger that is. Where the head knows nothing, zero, the bin stays as it is; squares of both shares sum to one, so
+/// that energy stays whatever it knows.
+#[inline(always)]
+pub fn lead(head: &HeadRow, re: &mut [f32], im: &mut [f32]) {
+    for (((re, im), a), b) in re.iter_mut().zip(im).zip(head.lead_re).zip(head.lead_im) {
+        let rest = 1.0 / (1.0 + a * a + b * b).sqrt();
+        (*re, *im) = (rest * (*re + a), rest * (*im + b));
     }
 }
 

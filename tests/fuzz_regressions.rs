@@ -114,6 +114,7 @@ fn tiny_model() -> Vec<u8> {
         noise_bands: 2,
         voiced_bands: 2,
         voiced_top: 12_000,
+        led_top: 11_000,
         dim: 2,
         expansion: 1,
         kernel: 2,

@@ -349,3 +349,36 @@ fn levels_are_added_to_a_trained_model() {
     let size: f32 = a.iter().map(|a| a.powi(2)).sum();
     assert!(moved < 0.05 * size, "{moved} of {size}");
 }
+
+#[test]
+fn bins_are_led_in_a_trained_model_and_learn_where_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = dataset(folder.path(), 1);
+    let mut config = config();
+    let first = Trainer::new(&config, Budget::Steps(40), dataset.clone(), 4, &Device::Cpu);
+    let mut first = first.unwrap();
+    assert!(run(&mut first, usize::MAX).iter().all(|step| step.lead.is_none()));
+    let before = exported(&first, folder.path());
+    config.codec.led_top = 1400;
+    config.vq.level_dropout = 0.0;
+    config.lead = 5.0;
+    let tuned = Trainer::fine_tune(&config, Budget::Steps(80), dataset, 5, &before, &Device::Cpu);
+    let mut tuned = tuned.unwrap();
+    let begun = exported(&tuned, folder.path());
+    for (name, tensor) in &before {
+        let begun = values(&begun[name]);
+        let (same, added) = begun.split_at(tensor.elem_count());
+        assert_eq!(values(tensor), same, "{name}");
+        // Two values for each of the sixteen bins of 25 Hz between 1000 and 1400 Hz.
+        let rows = if name.starts_with("decoder.head") { 32 } else { 0 };
+        let width = if tensor.rank() == 2 { tensor.dim(1).unwrap() } else { 1 };
+        assert!(added.len() == rows * width && added.iter().all(|v| *v == 0.0), "{name}");
+    }
+    let steps = run(&mut tuned, usize::MAX);
+    let mean = |steps: &[StepReport]| {
+        steps.iter().map(|s| s.lead.unwrap()).sum::<f64>() / steps.len() as f64
+    };
+    // Nothing known is a distance of one.
+    assert!((steps[0].lead.unwrap() - 1.0).abs() < 0.05, "{:?}", steps[0].lead);
+    assert!(mean(&steps[70..]) < 0.97, "{}", mean(&steps[70..]));
+}

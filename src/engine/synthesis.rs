@@ -84,6 +84,7 @@ impl Synthesis {
         harmonics.bands().expand(row.voicing, voicing);
         let (above_re, above_im) = (&mut re[self.head.learned..], &mut im[self.head.learned..]);
         kernels.voice(voicing, excitation, above_re, above_im);
+        kernels.lead(&row, above_re, above_im);
         self.head.envelope.expand(row.bands, magnitudes);
         kernels.amplify(magnitudes, above_re, above_im);
         // Real samples have real outermost bins.

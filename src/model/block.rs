@@ -78,7 +78,7 @@ impl Linear {
     ) -> Result<Self> {
         let (magnitudes, learned) = (synthesis.magnitudes(), synthesis.learned_bins());
         let outputs = synthesis.inputs();
-        let voicing = magnitudes + 2 * learned;
+        let (voicing, lead) = (magnitudes + 2 * learned, synthesis.first_lead());
         let w = p.start(&format!("{name}.weight"), (outputs, inputs), |rng, count| {
             let deviation = 1.0 / (3.0 * inputs as f32).sqrt();
             let mut w: Vec<f32> = (0..count).map(|_| deviation * standard_normal(rng)).collect();
@@ -89,13 +89,15 @@ impl Linear {
                     row[channel] = 1.0;
                 }
             }
+            // Nothing is known of what is led.
+            w[lead * inputs..].fill(0.0);
             w
         })?;
         let b = p.start(&format!("{name}.bias"), outputs, |_, _| {
             let start = |i| match i {
                 _ if i < magnitudes => QUIET,
-                _ if i < voicing => 0.0,
-                _ => UNVOICED,
+                _ if i >= voicing && i < lead => UNVOICED,
+                _ => 0.0,
             };
             (0..outputs).map(start).collect()
         })?;

@@ -35,6 +35,9 @@ pub struct TrainConfig {
     pub encoder_rate: f64,
     /// What the distance of the decoder's envelope above the learned phases from the sound's own counts for.
     pub envelope: f64,
+    /// What the distance of what leads bins above the learned phases (`codec.led_top`) from the sound's directions counts
+    /// for.
+    pub lead: f64,
     /// Resolutions of the spectral loss by step, taken in turn: a few a step cost less than all, and
     /// over a turn each counts the same.
     pub resolutions: Vec<Vec<Resolution>>,
@@ -122,6 +125,7 @@ impl Default for TrainConfig {
             },
             encoder_rate: 1.0,
             envelope: 5.0,
+            lead: 1.0,
             resolutions: default_resolutions(),
             adversarial: None,
             precision: Precision::F32,
@@ -236,6 +240,7 @@ impl TrainConfig {
             ("loss.linear", self.loss.linear),
             ("loss.complex", self.loss.complex),
             ("envelope", self.envelope),
+            ("lead", self.lead),
         ];
         for (field, value) in weights {
             if !(value.is_finite() && value >= 0.0) {
@@ -364,6 +369,7 @@ mod tests {
             (r#"{"vq": {"choice": {"kind": "gumbel", "temperature": 0}}}"#, "temperature"),
             (r#"{"resolutions": []}"#, "resolutions"),
             (r#"{"envelope": -1}"#, "envelope"),
+            (r#"{"lead": -1}"#, "lead"),
             (r#"{"encoder_rate": 1.5}"#, "encoder_rate"),
             (r#"{"vq": {"prefix_weights": [1, -1]}}"#, "prefix_weights"),
             (r#"{"vq": {"prefix_weights": [0, 0, 0, 0]}}"#, "prefix_weights"),

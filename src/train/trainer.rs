@@ -17,9 +17,10 @@ use super::dataset::{BatchLoader, Dataset, DatasetError};
 use super::level_dropout;
 use super::optimizer::{AdamW, learning_rate};
 use super::strip;
-use crate::config::ConfigError;
-use crate::model::ops::{EnvelopeLoss, SpectralLoss, SpectralTerms, Terms};
+use crate::config::{CodecConfig, ConfigError};
+use crate::model::ops::{EnvelopeLoss, LeadLoss, SpectralLoss, SpectralTerms, Terms};
 use crate::model::{Bottleneck, CodebookState, Network};
+use crate::synthesis::Head;
 
 /// Batches whose latents start the projections and codebooks.
 const START_BATCHES: usize = 48;
@@ -82,6 +83,8 @@ pub struct StepReport {
     pub terms: SpectralTerms,
     /// Distance of the decoder's envelope from the sound's, unweighted.
     pub envelope: f64,
+    /// Distance of what leads from the sound's directions, unweighted; none where nothing is led.
+    pub lead: Option<f64>,
     /// Commitment loss, unweighted.
     pub commitment: f64,
     /// Diversity loss, unweighted.
@@ -119,6 +122,7 @@ pub struct Trainer {
     optimizer: AdamW,
     losses: Vec<SpectralLoss>,
     envelope: EnvelopeLoss,
+    lead: Option<LeadLoss>,
     adversary: Option<Adversary>,
     dataset: Arc<Dataset>,
     loader: BatchLoader,
@@ -138,6 +142,24 @@ struct SignalLoss {
 }
 
 const STAGES: [&str; 3] = ["wide", "narrow", "quantised"];
+
+/// Adds what a head lacks that is to lead bins: zeros, which lead nowhere.
+fn lead_nowhere(
+    config: &CodecConfig,
+    weights: &mut BTreeMap<String, Tensor>,
+) -> candle_core::Result<()> {
+    let led = 2 * Head::new(config).led;
+    let outputs = Head::new(config).outputs();
+    for name in ["decoder.head.weight", "decoder.head.bias"] {
+        if let Some(tensor) = weights.get_mut(name)
+            && led > 0
+            && tensor.dim(0)? + led == outputs
+        {
+            *tensor = tensor.pad_with_zeros(0, 0, led)?;
+        }
+    }
+    Ok(())
+}
 
 /// Is this the name of a parameter of one of these levels of the quantizer?
 fn is_of_level(name: &str, mut levels: Range<usize>) -> bool {
@@ -163,7 +185,8 @@ impl Trainer {
 
     /// A run that begins with a trained model's weights, by name, and its codes in use: for more training,
     /// or to fit a model to other sounds. Levels that the weights lack are added: they start as those of
-    /// a new run do, with what the model's own levels leave to be coded.
+    /// a new run do, with what the model's own levels leave to be coded. Where the weights lead no bins and the
+    /// configuration does, nothing is known of them at first.
     ///
     /// # Errors
     /// As [`Self::new`], or the weights belong to another configuration.
@@ -179,11 +202,12 @@ impl Trainer {
         let levels = config.codec.levels();
         let own = |level: usize| weights.contains_key(&format!("quantizer.{level}.codes"));
         let trained = (0..levels).take_while(|level| own(*level)).count();
+        let mut tensors = weights.clone();
+        lead_nowhere(&config.codec, &mut tensors)?;
         if trained == 0 || trained == levels {
-            let network = Network::from_tensors(&config.codec, weights, device)?;
+            let network = Network::from_tensors(&config.codec, &tensors, device)?;
             return Self::build(config, budget, dataset, network, progress, device);
         }
-        let mut tensors = weights.clone();
         for (name, tensor) in Network::random(&config.codec, seed, device)?.params.snapshot()? {
             if is_of_level(&name, trained..levels) {
                 tensors.insert(name, tensor);
@@ -262,6 +286,7 @@ impl Trainer {
             .map(|turn| SpectralLoss::new(config.codec.sample_rate, turn, config.loss))
             .collect::<candle_core::Result<_>>()?;
         let envelope = EnvelopeLoss::new(network.decoder.synthesis(), device)?;
+        let lead = LeadLoss::new(network.decoder.synthesis())?;
         let rate = config.codec.sample_rate;
         let adversary = match &config.adversarial {
             Some(stage) => {
@@ -283,6 +308,7 @@ impl Trainer {
             optimizer,
             losses,
             envelope,
+            lead,
             adversary,
             dataset,
             loader,
@@ -420,12 +446,16 @@ impl Trainer {
         let first_frames: Vec<u64> = (0..self.config.batch).map(|_| rng.random()).collect();
         let head = self.network.decoder.describe(&quantized.latents)?;
         let envelope = self.envelope.forward(&head, &samples)?;
+        let lead = self.lead.as_ref().map(|lead| lead.forward(&head, &samples)).transpose()?;
         let decoded = self.network.decoder.synthesis().forward(&head, &first_frames)?;
         let complete = self.config.complete_samples();
         let decoded = decoded.narrow(1, 0, complete)?;
         let target = samples.narrow(1, 0, complete)?;
         let (signal, contest) = self.signal_loss(&decoded, &target)?;
         let mut loss = (signal.loss + (&envelope * self.config.envelope)?)?;
+        if let Some(lead) = &lead {
+            loss = (loss + (lead * self.config.lead)?)?;
+        }
         if !frozen {
             loss = (loss + (&quantized.commitment * vq.commitment)?)?;
             loss = (loss + (&quantized.diversity * vq.diversity)?)?;
@@ -475,6 +505,7 @@ impl Trainer {
             terms: signal.terms.read()?,
             adversarial,
             envelope: scalar(&envelope)?,
+            lead: lead.as_ref().map(scalar).transpose()?,
             commitment: scalar(&quantized.commitment)?,
             diversity: scalar(&quantized.diversity)?,
             gradient,

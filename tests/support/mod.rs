@@ -93,6 +93,7 @@ pub fn odd() -> CodecConfig {
         noise_bands: 7,
         voiced_bands: 3,
         voiced_top: 12_000,
+        led_top: 10_000,
         dim: 37,
         kernel: 4,
         vq: VqConfig { codebook_size: 50, code_dim: 5, ..VqConfig::default() },
@@ -113,7 +114,7 @@ pub fn weights(config: &CodecConfig, seed: u32, dtype: Dtype) -> Vec<u8> {
     linear("decoder.input".into(), dim, dim);
     // No more bands than bins, whether of the encoder's levels or of the decoder's noise.
     linear("encoder.envelope".into(), config.level_bands.min(config.hop + 1), dim);
-    let bins = config.synthesis_window / 2 + 1;
+    let bins_of_frame = config.synthesis_window / 2 + 1;
     let below = |bins: usize, frequency: u32| {
         (0..bins)
             .filter(|bin| {
@@ -121,10 +122,11 @@ pub fn weights(config: &CodecConfig, seed: u32, dtype: Dtype) -> Vec<u8> {
             })
             .count()
     };
-    let learned = below(bins, config.noise_band[1]);
+    let learned = below(bins_of_frame, config.noise_band[1]);
     let voiced = below(config.synthesis_window / 4, config.voiced_top).saturating_sub(learned);
-    let bands = config.noise_bands.min(bins - learned) + config.voiced_bands.min(voiced);
-    linear("decoder.head".into(), dim, 3 * learned + bands);
+    let bands = config.noise_bands.min(bins_of_frame - learned) + config.voiced_bands.min(voiced);
+    let led = below(bins_of_frame, config.led_top).saturating_sub(learned);
+    linear("decoder.head".into(), dim, 3 * learned + bands + 2 * led);
     let mut blocks = Vec::new();
     for (half, count) in [("encoder", config.encoder_blocks), ("decoder", config.decoder_blocks)] {
         for i in 0..count {

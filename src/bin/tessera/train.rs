@@ -106,10 +106,14 @@ fn initial(
         if config.codec.vq.strides.starts_with(&codec.vq.strides) {
             codec.vq.strides.clone_from(&config.codec.vq.strides);
         }
+        if codec.led_top == 0 {
+            codec.led_top = config.codec.led_top;
+        }
         if config.codec != codec {
             bail!(
                 "the configuration describes another network than the model in {}; leave `codec` out, or \
-                 as that model's config.json has it, where only levels may be added at the end of vq.strides",
+                 as that model's config.json has it, where only levels may be added at the end of vq.strides, \
+                 and led_top where there is none",
                 folder.display()
             );
         }

@@ -122,6 +122,12 @@ pub fn voice(voicing: &[f32], excitation: &Excitation, re: &mut [f32], im: &mut 
     synthesis::voice(voicing, excitation, re, im);
 }
 
+/// See [`synthesis::lead`].
+#[inline(always)]
+pub fn lead(head: &HeadRow, re: &mut [f32], im: &mut [f32]) {
+    synthesis::lead(head, re, im);
+}
+
 /// Gives the bins above the learned ones their magnitudes.
 #[inline(always)]
 pub fn amplify(log_magnitudes: &[f32], re: &mut [f32], im: &mut [f32]) {

@@ -152,6 +152,7 @@ elementwise! {
     fn share_out(counts: &mut [u32], share: f64) -> u32;
     fn learned_bins(head: &HeadRow, shares: &[f32], re: &mut [f32], im: &mut [f32]);
     fn voice(voicing: &[f32], excitation: &Excitation, re: &mut [f32], im: &mut [f32]);
+    fn lead(head: &HeadRow, re: &mut [f32], im: &mut [f32]);
     fn amplify(log_magnitudes: &[f32], re: &mut [f32], im: &mut [f32]);
     fn noise(noise: &Noise, frame: u64, a: &mut [f32], b: &mut [f32]);
 }

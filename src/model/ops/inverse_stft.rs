@@ -100,6 +100,21 @@ impl InverseStft {
         self.inner.head.magnitudes()
     }
 
+    /// Bins above the learned ones that are led.
+    pub(crate) fn led_bins(&self) -> usize {
+        self.inner.head.led
+    }
+
+    /// The first of a frame's values that lead.
+    pub(crate) fn first_lead(&self) -> usize {
+        self.inner.head.first_lead()
+    }
+
+    /// The window, and the hop.
+    pub(crate) fn window_and_hop(&self) -> (usize, usize) {
+        (self.inner.window, self.inner.hop)
+    }
+
     /// The levels that a sound itself has in the bands above the learned bins, in the frames that it would be
     /// made from.
     pub fn envelope_levels(&self) -> BandLevels {
@@ -120,13 +135,13 @@ impl InverseStft {
     }
 
     /// Values that describe one frame: the log magnitudes, a real and an imaginary direction for each
-    /// learned bin, the voicing of bands.
+    /// learned bin, the voicing of bands, and a real and an imaginary part for each bin that is led.
     pub fn inputs(&self) -> usize {
         self.inner.head.outputs()
     }
 
     /// Samples: `head` is (batch, frames, inputs), log magnitudes, then the real and the imaginary parts
-    /// of the learned directions, then voicing; `first_frames` has, for each item, the number of its first
+    /// of the learned directions, then voicing, then what leads; `first_frames` has, for each item, the number of its first
     /// frame in its stream, which the noise is drawn by; gives (batch, frames * hop). The last
     /// `window - hop` samples still lack frames to come.
     ///
@@ -205,6 +220,17 @@ impl InverseStft {
                 Tensor::cat(&[&mixed, &noise.narrow(2, excited, bins - learned - excited)?], 2)
             };
             (high_re, high_im) = (mix(&e_re, &high_re)?, mix(&e_im, &high_im)?);
+        }
+        let led = self.inner.head.led;
+        if led > 0 {
+            let part = |part: usize| head.narrow(2, self.first_lead() + part * led, led);
+            let (a, b) = (part(0)?, part(1)?);
+            let rest = ((a.sqr()? + b.sqr()?)? + 1.0)?.sqrt()?.recip()?;
+            let turn = |base: &Tensor, lead: &Tensor| {
+                let led_bins = ((base.narrow(2, 0, led)? + lead)? * &rest)?;
+                Tensor::cat(&[&led_bins, &base.narrow(2, led, bins - learned - led)?], 2)
+            };
+            (high_re, high_im) = (turn(&high_re, &a)?, turn(&high_im, &b)?);
         }
         let gain = magnitude(&above)?;
         let re = Tensor::cat(&[low_re, (&gain * high_re)?], 2)?;
@@ -348,10 +374,11 @@ fn learned_bins(
     }
 }
 
-/// The bins above: noise, `re` and `im`, becomes directions, mixed with the excitation by voicing; and these
-/// the spectrum.
+/// The bins above: noise, `re` and `im`, becomes directions, mixed with the excitation by voicing, and led; and
+/// these the spectrum.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 fn bins_above(
+    row: &HeadRow,
     log: &[f32],
     voicing: &[f32],
     excitation: &Excitation,
@@ -360,6 +387,7 @@ fn bins_above(
     spectrum: [&mut [f32]; 2],
 ) {
     synthesis::voice(voicing, excitation, re, im);
+    synthesis::lead(row, re, im);
     let [out_re, out_im] = spectrum;
     for (k, log) in log.iter().enumerate() {
         let magnitude = synthesis::magnitude(*log);
@@ -390,29 +418,43 @@ fn learned_gradient(
     }
 }
 
-/// The gradient of the log magnitudes above, in place of `log`, and of voicing, in its place, from that of the
-/// spectrum; `noise` and `excitation` are what was mixed.
+/// The gradient of the log magnitudes above, in place of `log`, of voicing, in its place, and of what leads,
+/// `d_leads`, from that of the spectrum; `noise` and `excitation` are what was mixed.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 fn gradient_above(
+    row: &HeadRow,
     log: &mut [f32],
     voicing: &mut [f32],
     excitation: &Excitation,
     noise: [&[f32]; 2],
     d_spectrum: [&[f32]; 2],
+    d_leads: [&mut [f32]; 2],
 ) {
-    let ([n_re, n_im], [d_re, d_im]) = (noise, d_spectrum);
+    let ([n_re, n_im], [d_re, d_im], [d_a, d_b]) = (noise, d_spectrum, d_leads);
     for (k, log) in log.iter_mut().enumerate() {
         let magnitude = synthesis::magnitude(*log);
         let with_noise = d_re[k] * n_re[k] + d_im[k] * n_im[k];
-        let mut along = with_noise;
-        if let Some(voicing) = voicing.get_mut(k) {
-            let (voiced, rest) = synthesis::shares_of(*voicing);
-            let with_excitation = d_re[k] * excitation.re[k] + d_im[k] * excitation.im[k];
+        let (mut along, mut to_base) = (with_noise, 1.0);
+        let shares = voicing.get(k).map(|voicing| synthesis::shares_of(*voicing));
+        let with_excitation = match shares {
+            Some(_) => d_re[k] * excitation.re[k] + d_im[k] * excitation.im[k],
+            None => 0.0,
+        };
+        if let Some((voiced, rest)) = shares {
             along = voiced * with_excitation + rest * with_noise;
+        }
+        if let (Some(a), Some(b)) = (row.lead_re.get(k), row.lead_im.get(k)) {
+            let rest = 1.0 / (1.0 + a * a + b * b).sqrt();
+            let led = rest * (along + d_re[k] * a + d_im[k] * b);
+            d_a[k] = magnitude * rest * (d_re[k] - rest * a * led);
+            d_b[k] = magnitude * rest * (d_im[k] - rest * b * led);
+            (along, to_base) = (led, rest);
+        }
+        if let (Some((voiced, _)), Some(voicing)) = (shares, voicing.get_mut(k)) {
             // The derivatives of the logistic function v and of sqrt(1 - v^2) by voicing.
             let d_voiced = voiced * (1.0 - voiced);
             let d_rest = -voiced * voiced * ((1.0 - voiced) / (1.0 + voiced)).sqrt();
-            *voicing = magnitude * (d_voiced * with_excitation + d_rest * with_noise);
+            *voicing = to_base * magnitude * (d_voiced * with_excitation + d_rest * with_noise);
         }
         *log = if *log < MAX_LOG_MAGNITUDE { magnitude * along } else { 0.0 };
     }
@@ -483,6 +525,7 @@ impl Plan {
                 re[..learned].copy_from_slice(&room.low[0]);
                 im[..learned].copy_from_slice(&room.low[1]);
                 bins_above(
+                    &row,
                     &room.log,
                     &room.voicing,
                     &room.excitation,
@@ -552,7 +595,9 @@ impl Plan {
                 let (d_own, out) = out.split_at_mut(learned);
                 let (d_bands, out) = out.split_at_mut(self.head.envelope.count());
                 let (d_a, out) = out.split_at_mut(learned);
-                let (d_b, d_voicing) = out.split_at_mut(learned);
+                let (d_b, out) = out.split_at_mut(learned);
+                let (d_voicing, out) = out.split_at_mut(self.head.harmonics.bands().count());
+                let (lead_re, lead_im) = out.split_at_mut(self.head.led);
                 learned_gradient(
                     row.magnitudes,
                     self.head.noise.shares(),
@@ -562,11 +607,13 @@ impl Plan {
                     [d_a, d_b],
                 );
                 gradient_above(
+                    &row,
                     &mut room.log,
                     &mut room.voicing,
                     &room.excitation,
                     [&room.re[learned..], &room.im[learned..]],
                     [&d_re[learned..], &d_im[learned..]],
+                    [lead_re, lead_im],
                 );
                 self.head.envelope.gather(&room.log, d_bands);
                 self.head.harmonics.bands().gather(&room.voicing, d_voicing);
@@ -685,6 +732,35 @@ mod tests {
         let moved = [part(learned, 5), part(stft.inputs() - 3, 3)];
         check::gradients(|t| stft.reference(&all(t)?, &at), &moved, 5e-3);
         check::gradients(|t| stft.forward(&all(t)?, &at), &moved, 5e-3);
+    }
+
+    #[test]
+    fn what_leads_matches_the_dft_and_finite_differences() {
+        // With and without partials in the bins that are led; all of those above in the last.
+        for (voiced_bands, led_top) in [(0, 6000), (3, 6000), (3, 100_000)] {
+            let config = CodecConfig { led_top, ..config(96, 24, 5, voiced_bands) };
+            let stft = InverseStft::new(&config).unwrap();
+            let (learned, led) = (stft.learned_bins(), stft.led_bins());
+            assert!(led > 5 && stft.inputs() == stft.first_lead() + 2 * led);
+            let head = (check::random(1, &[2, 3, stft.inputs()]) * 2.0).unwrap();
+            let at = [0, 5];
+            check::close(
+                &stft.forward(&head, &at).unwrap(),
+                &stft.reference(&head, &at).unwrap(),
+                1e-4,
+            );
+            let part = |first, count| head.narrow(2, first, count).unwrap();
+            let all = |t: &[Tensor]| {
+                Tensor::cat(
+                    &[&part(0, learned), &t[0], &part(stft.magnitudes(), 2 * learned), &t[1]],
+                    2,
+                )
+            };
+            let voicing_on = stft.magnitudes() + 2 * learned;
+            let moved = [part(learned, 5), part(voicing_on, stft.inputs() - voicing_on)];
+            check::gradients(|t| stft.reference(&all(t)?, &at), &moved, 5e-3);
+            check::gradients(|t| stft.forward(&all(t)?, &at), &moved, 5e-3);
+        }
     }
 
     #[test]

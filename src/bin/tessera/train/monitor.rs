@@ -26,6 +26,8 @@ struct Sums {
     mel: f64,
     complex: f64,
     envelope: f64,
+    /// None where nothing is led.
+    lead: Option<f64>,
     commitment: f64,
     diversity: f64,
     gradient: f64,
@@ -43,6 +45,9 @@ impl Sums {
         self.mel += step.terms.mel;
         self.complex += step.terms.complex;
         self.envelope += step.envelope;
+        if let Some(lead) = step.lead {
+            *self.lead.get_or_insert_default() += lead;
+        }
         self.commitment += step.commitment;
         self.diversity += step.diversity;
         self.gradient += step.gradient;
@@ -81,6 +86,9 @@ impl Sums {
             mean(self.complex),
             mean(self.envelope)
         );
+        if let Some(lead) = self.lead {
+            text += &format!(", lead {:.3}", mean(lead));
+        }
         let usage: Vec<String> = self.usage().iter().map(|u| format!("{:.0}", u * 100.0)).collect();
         if !usage.is_empty() {
             text += &format!(
@@ -155,6 +163,9 @@ impl Monitor {
         .map(String::from)
         .into();
         columns.extend(["gradient", "rate"].map(String::from));
+        if config.codec.led_top > 0 {
+            columns.push("loss/lead".into());
+        }
         if config.adversarial.is_some() {
             columns.extend(ADVERSARIAL.map(String::from));
         }
@@ -216,6 +227,7 @@ impl Monitor {
             ("gradient", mean(row.gradient)),
             ("rate", rate),
         ];
+        values.extend(row.lead.map(|lead| ("loss/lead", mean(lead))));
         let adversarial = ADVERSARIAL.into_iter().zip(row.adversarial());
         values.extend(adversarial.filter_map(|(name, value)| Some((name, value?))));
         values.extend(self.usage_names.iter().map(String::as_str).zip(usage.iter().copied()));

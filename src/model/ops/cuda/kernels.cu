@@ -288,12 +288,13 @@ extern "C" __global__ void excitation_gains(
 // ---- the inverse STFT: src/model/ops/inverse_stft.rs and src/synthesis.rs
 
 // What a frame's row of the head holds: log magnitudes of `learned` bins and of `bands`; real, then imaginary
-// directions of the learned bins; `voices`. Noise is in tables (period, bins).
+// directions of the learned bins; `voices`; real, then imaginary parts of what leads `led` bins above the learned
+// ones. Noise is in tables (period, bins).
 struct Shape {
-    unsigned frames, bins, learned, bands, excited, voices, period;
+    unsigned frames, bins, learned, bands, excited, voices, period, led;
 };
 
-__device__ unsigned width_of(Shape s) { return 3 * s.learned + s.bands + s.voices; }
+__device__ unsigned width_of(Shape s) { return 3 * s.learned + s.bands + s.voices + 2 * s.led; }
 
 __device__ unsigned frame_number(Shape s, const unsigned* firsts, unsigned row) {
     return (firsts[row / s.frames] + row % s.frames) % s.period;
@@ -362,8 +363,15 @@ extern "C" __global__ void whole_spectrum(
             unsigned noise = frame_number(s, firsts, row) * s.bins + k;
             Mix m = mix_of(
                 s, row, j, h, noise_re, noise_im, noise, excitation, gains, voice_band, voice_way);
-            re = magnitude * (m.voiced * m.excited_re + m.rest * m.noise_re);
-            im = magnitude * (m.voiced * m.excited_im + m.rest * m.noise_im);
+            re = m.voiced * m.excited_re + m.rest * m.noise_re;
+            im = m.voiced * m.excited_im + m.rest * m.noise_im;
+            if (j < s.led) {
+                const float* lead = h + 3 * s.learned + s.bands + s.voices + j;
+                float a = lead[0], b = lead[s.led];
+                float rest = 1.0f / sqrtf(1.0f + a * a + b * b);
+                re = rest * (re + a), im = rest * (im + b);
+            }
+            re *= magnitude, im *= magnitude;
         }
         if (k == 0 || k == s.bins - 1) im = 0.0f;
         out[row * 2 * s.bins + k] = re;
@@ -406,16 +414,24 @@ extern "C" __global__ void spectrum_backward(
             Mix m = mix_of(
                 s, row, j, h, noise_re, noise_im, noise, excitation, gains, voice_band, voice_way);
             float with_noise = d_re * m.noise_re + d_im * m.noise_im;
-            float along = m.rest * with_noise;
+            float with_excitation = d_re * m.excited_re + d_im * m.excited_im;
+            float along = m.voiced * with_excitation + m.rest * with_noise, to_base = 1.0f;
+            if (j < s.led) {
+                unsigned first = 3 * s.learned + s.bands + s.voices + j;
+                float a = h[first], b = h[first + s.led];
+                float rest = 1.0f / sqrtf(1.0f + a * a + b * b);
+                float led = rest * (along + d_re * a + d_im * b);
+                d_head[row * width + first] = magnitude * rest * (d_re - rest * a * led);
+                d_head[row * width + first + s.led] = magnitude * rest * (d_im - rest * b * led);
+                along = led, to_base = rest;
+            }
             if (j < s.excited) {
-                float with_excitation = d_re * m.excited_re + d_im * m.excited_im;
-                along += m.voiced * with_excitation;
                 // The derivatives of the logistic function v and of sqrt(1 - v^2) by voicing.
                 float d_voiced = m.voiced * (1.0f - m.voiced);
                 float d_rest =
                     -m.voiced * m.voiced * sqrtf((1.0f - m.voiced) / (1.0f + m.voiced));
                 d_voicing[row * s.excited + j] =
-                    magnitude * (d_voiced * with_excitation + d_rest * with_noise);
+                    to_base * magnitude * (d_voiced * with_excitation + d_rest * with_noise);
             }
             d_log[row * (s.bins - s.learned) + j] = log < MAX_LOG ? magnitude * along : 0.0f;
         }

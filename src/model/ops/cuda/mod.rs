@@ -33,7 +33,7 @@ pub enum Arg {
     Signed(i32),
     Float(f32),
     /// `struct Shape` of the kernels.
-    Shape(Packed<[u32; 7]>),
+    Shape(Packed<[u32; 8]>),
     /// `struct Terms` of the kernels.
     Terms(Packed<[f32; 10]>),
     /// `struct Step` of the kernels.
@@ -55,7 +55,7 @@ impl Arg {
 #[repr(transparent)]
 pub struct Packed<T>(pub T);
 // SAFETY: arrays of 32-bit numbers have the layout of C structures of so many.
-unsafe impl DeviceRepr for Packed<[u32; 7]> {}
+unsafe impl DeviceRepr for Packed<[u32; 8]> {}
 // SAFETY: as above.
 unsafe impl DeviceRepr for Packed<[f32; 7]> {}
 // SAFETY: as above.

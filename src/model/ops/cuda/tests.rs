@@ -98,8 +98,9 @@ fn frames_and_transforms() {
     }
 }
 
-fn synthesis(noise_bands: usize, voiced_bands: usize) -> InverseStft {
+fn synthesis(noise_bands: usize, voiced_bands: usize, led_top: u32) -> InverseStft {
     let config = CodecConfig {
+        led_top,
         hop: 24,
         synthesis_window: 96,
         noise_band: [1000, 2500],
@@ -113,8 +114,15 @@ fn synthesis(noise_bands: usize, voiced_bands: usize) -> InverseStft {
 
 #[test]
 fn inverse_transforms() {
-    for (noise_bands, voiced_bands, frames) in [(5, 0, 9), (8, 3, 9), (8, 3, 2)] {
-        let stft = synthesis(noise_bands, voiced_bands);
+    for (noise_bands, voiced_bands, led_top, frames) in [
+        (5, 0, 0, 9),
+        (8, 3, 0, 9),
+        (8, 3, 0, 2),
+        (5, 0, 6000, 9),
+        (8, 3, 6000, 9),
+        (8, 3, 100_000, 3),
+    ] {
+        let stft = synthesis(noise_bands, voiced_bands, led_top);
         let head = (check::random(1, &[3, frames, stft.inputs()]) * 2.0).unwrap();
         // The last is far into a stream.
         let at = [0, 5, u64::MAX];
@@ -144,14 +152,16 @@ fn losses() {
         let pairs = [(a.mel, b.mel), (a.log, b.log), (a.linear, b.linear), (a.complex, b.complex)];
         assert!(pairs.iter().all(|(a, b)| (a - b).abs() < 1e-4 * (1.0 + b)), "{a:?} {b:?}");
     }
-    let stft = synthesis(8, 3);
+    let stft = synthesis(8, 3, 6000);
     let (head, samples) =
         (check::random(1, &[3, 9, stft.inputs()]), check::random(2, &[3, 9 * 24]));
     let own = [gpu, &Device::Cpu].map(|d| EnvelopeLoss::new(&stft, d).unwrap());
-    same("envelope", &[head], 1e-4, |t| {
+    same("envelope", std::slice::from_ref(&head), 1e-4, |t| {
         let loss = if t[0].device().is_cuda() { &own[0] } else { &own[1] };
         loss.forward(&t[0], &samples.to_device(t[0].device())?)
     });
+    let lead = LeadLoss::new(&stft).unwrap().unwrap();
+    same("lead", &[head], 1e-4, |t| lead.forward(&t[0], &samples.to_device(t[0].device())?));
 }
 
 #[test]

@@ -157,6 +157,7 @@ impl Batch {
             number(harmonics.bins().len())?,
             number(harmonics.bands().count())?,
             number(head.noise.period())?,
+            number(head.led)?,
         ])))
     }
 
