@@ -78,7 +78,8 @@ impl Linear {
     ) -> Result<Self> {
         let (magnitudes, learned) = (synthesis.magnitudes(), synthesis.learned_bins());
         let outputs = synthesis.inputs();
-        let (voicing, lead) = (magnitudes + 2 * learned, synthesis.first_lead());
+        let voicing = magnitudes + 2 * learned;
+        let (lead, led) = (synthesis.first_lead(), synthesis.led_bins());
         let w = p.start(&format!("{name}.weight"), (outputs, inputs), |rng, count| {
             let deviation = 1.0 / (3.0 * inputs as f32).sqrt();
             let mut w: Vec<f32> = (0..count).map(|_| deviation * standard_normal(rng)).collect();
@@ -89,8 +90,13 @@ impl Linear {
                     row[channel] = 1.0;
                 }
             }
-            // Nothing is known of what is led.
+            // What leads starts as the matching channels, too; further up nothing is known.
             w[lead * inputs..].fill(0.0);
+            for i in 0..led.min((inputs / 2).saturating_sub(learned)) {
+                for part in [0, 1] {
+                    w[(lead + part * led + i) * inputs + 2 * (learned + i) + part] = 1.0;
+                }
+            }
             w
         })?;
         let b = p.start(&format!("{name}.bias"), outputs, |_, _| {
