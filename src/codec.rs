@@ -13,11 +13,10 @@ use crate::bitstream::{FileError, write_atomically};
 use crate::config::CodecConfig;
 use crate::model::Network;
 use crate::model_files::{self, ModelFiles};
+use crate::shipped::Shipped;
 use crate::tokens::Tokens;
 
-pub use crate::model_files::{
-    CONFIG_FILE, MAX_WEIGHTS_BYTES, ModelError, SHIPPED_MODEL, WEIGHTS_FILE,
-};
+pub use crate::model_files::{CONFIG_FILE, MAX_WEIGHTS_BYTES, ModelError, WEIGHTS_FILE};
 
 /// Steps coded at a time: about two and a half seconds, which keeps matrices large and memory small.
 const SEGMENT_STEPS: usize = 64;
@@ -52,13 +51,21 @@ impl Codec {
         Self::from_files(&ModelFiles::load(dir)?)
     }
 
-    /// The model shipped with Tessera: embedded in the program, or in a build without the feature
+    /// The shipped model for general use: embedded in the program, or in a build without the feature
     /// `embedded-model` found beside it.
     ///
     /// # Errors
     /// The model is not there or cannot be loaded.
     pub fn shipped() -> Result<Self, CodecError> {
-        Self::from_files(&ModelFiles::shipped()?)
+        Self::load_shipped(Shipped::General)
+    }
+
+    /// A shipped model.
+    ///
+    /// # Errors
+    /// The model is not there or cannot be loaded.
+    pub fn load_shipped(shipped: Shipped) -> Result<Self, CodecError> {
+        Self::from_files(&shipped.files()?)
     }
 
     /// A model from the contents of its two files; `path` names it in errors.

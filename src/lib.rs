@@ -23,8 +23,11 @@ mod harmonics;
 mod math;
 mod model_files;
 mod noise;
+mod shipped;
 mod synthesis;
 mod threads;
+
+pub use shipped::Shipped;
 
 #[cfg(feature = "train")]
 pub mod codec;

@@ -19,8 +19,6 @@ pub const PRIOR_CONFIG_FILE: &str = "prior.json";
 pub const PRIOR_WEIGHTS_FILE: &str = "prior.safetensors";
 /// Largest file of weights that is read, in bytes.
 pub const MAX_WEIGHTS_BYTES: u64 = 1 << 30;
-/// Name and place of the model that is shipped, relative to the binary or the repository.
-pub const SHIPPED_MODEL: &str = "models/tessera-48k";
 
 /// A model that cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -96,48 +94,11 @@ pub(crate) struct WeightsFile<'a> {
     path: PathBuf,
 }
 
-/// The shipped model's configuration as it is embedded.
-#[cfg(feature = "embedded-model")]
-const SHIPPED_CONFIG: &[u8] = include_bytes!("../models/tessera-48k/config.json");
-
-/// The prior of the shipped model as it is embedded: its configuration and its weights.
-#[cfg(feature = "embedded-model")]
-const SHIPPED_PRIOR: (&[u8], &[u8]) = (
-    include_bytes!("../models/tessera-48k/prior.json"),
-    include_bytes!("../models/tessera-48k/prior.safetensors"),
-);
-
 impl ModelFiles<'static> {
     /// Reads the model in the folder `dir`.
     pub fn load(dir: &Path) -> Result<Self, ModelError> {
         let (config, weights) = read(dir, CONFIG_FILE, WEIGHTS_FILE)?;
         Self::new(&config, weights.into(), dir)
-    }
-
-    /// The model shipped with Tessera: embedded in the program, or in a build without the feature
-    /// `embedded-model` found beside it.
-    #[cfg(feature = "embedded-model")]
-    pub fn shipped() -> Result<Self, ModelError> {
-        let weights = include_bytes!("../models/tessera-48k/weights.safetensors");
-        Self::new(SHIPPED_CONFIG, weights.into(), Path::new(SHIPPED_MODEL))
-    }
-
-    /// The model shipped with Tessera: embedded in the program, or in a build without the feature
-    /// `embedded-model` found beside it.
-    #[cfg(not(feature = "embedded-model"))]
-    pub fn shipped() -> Result<Self, ModelError> {
-        Self::load(&shipped_folder()?)
-    }
-}
-
-#[cfg(feature = "embedded-model")]
-impl CodecConfig {
-    /// The shipped model's, without loading its weights.
-    ///
-    /// # Errors
-    /// None with the model of a release.
-    pub fn shipped() -> Result<Self, ConfigError> {
-        Self::from_json(&String::from_utf8_lossy(SHIPPED_CONFIG))
     }
 }
 
@@ -154,19 +115,6 @@ impl PriorFiles<'static> {
     pub fn load(dir: &Path) -> Result<Self, ModelError> {
         let (config, weights) = read(dir, PRIOR_CONFIG_FILE, PRIOR_WEIGHTS_FILE)?;
         Self::new(&config, weights.into(), dir)
-    }
-
-    /// The prior of the shipped model, where that has one: embedded or beside the program as the model is.
-    #[cfg(feature = "embedded-model")]
-    pub fn shipped() -> Result<Option<Self>, ModelError> {
-        let (config, weights) = SHIPPED_PRIOR;
-        Self::new(config, weights.into(), Path::new(SHIPPED_MODEL)).map(Some)
-    }
-
-    /// The prior of the shipped model, where that has one: embedded or beside the program as the model is.
-    #[cfg(not(feature = "embedded-model"))]
-    pub fn shipped() -> Result<Option<Self>, ModelError> {
-        Self::load_if_any(&shipped_folder()?)
     }
 
     /// The prior in the folder of a model, if it has one.
@@ -202,18 +150,6 @@ impl WeightsFile<'_> {
     pub fn error(&self, reason: impl ToString) -> ModelError {
         ModelError::Weights { path: self.path.clone(), reason: reason.to_string() }
     }
-}
-
-/// The folder of the shipped model: the first beside this program or above it.
-#[cfg(not(feature = "embedded-model"))]
-fn shipped_folder() -> Result<PathBuf, ModelError> {
-    let beside = std::env::current_exe().ok();
-    let mut folders = beside.iter().flat_map(|exe| exe.ancestors().skip(1));
-    folders
-        .find_map(|folder| {
-            Some(folder.join(SHIPPED_MODEL)).filter(|folder| folder.join(CONFIG_FILE).is_file())
-        })
-        .ok_or_else(|| ModelError::NotFound(SHIPPED_MODEL.into()))
 }
 
 /// A model's id in hexadecimal.

@@ -8,6 +8,8 @@ use std::path::Path;
 use proptest::prelude::*;
 use safetensors::Dtype;
 use support::{Random, decode, encode, model, noise, odd, weights};
+#[cfg(feature = "embedded-model")]
+use tessera_codec::Shipped;
 use tessera_codec::config::{CodecConfig, VqConfig};
 use tessera_codec::engine::{
     ChannelDecoders, ChannelEncoders, EngineError, InstructionSet, Model, ModelError,
@@ -172,19 +174,43 @@ fn instruction_sets_give_the_same_bits() {
 
 #[cfg(feature = "embedded-model")]
 #[test]
-fn instruction_sets_give_the_same_bits_with_the_shipped_model() {
-    let model = Model::shipped().unwrap();
-    let sound = noise(4, 6 * model.chunk_samples());
-    let plain = model.with_instruction_set(InstructionSet::Plain).unwrap();
-    let codes = encode(&plain, 1, &sound, 4);
-    let samples = bits(&decode(&plain, 1, &codes, 4));
-    for set in InstructionSet::ALL {
-        let Ok(model) = model.with_instruction_set(set) else { continue };
-        for batch in [1, 7] {
-            assert_eq!(encode(&model, batch, &sound, 4), codes, "{set:?}");
-            assert_eq!(bits(&decode(&model, batch, &codes, 4)), samples, "{set:?}");
+fn instruction_sets_give_the_same_bits_with_the_shipped_models() {
+    for shipped in Shipped::ALL {
+        let model = Model::load_shipped(shipped).unwrap();
+        let sound = noise(4, 6 * model.chunk_samples());
+        let plain = model.with_instruction_set(InstructionSet::Plain).unwrap();
+        let codes = encode(&plain, 1, &sound, 4);
+        let samples = bits(&decode(&plain, 1, &codes, 4));
+        for set in InstructionSet::ALL {
+            let Ok(model) = model.with_instruction_set(set) else { continue };
+            for batch in [1, 7] {
+                assert_eq!(encode(&model, batch, &sound, 4), codes, "{shipped:?}, {set:?}");
+                let decoded = decode(&model, batch, &codes, 4);
+                assert_eq!(bits(&decoded), samples, "{shipped:?}, {set:?}");
+            }
         }
     }
+}
+
+/// In pieces as at once, and as late as it says.
+#[cfg(feature = "embedded-model")]
+#[test]
+fn the_live_model_streams_in_25_ms() {
+    let model = Model::load_shipped(Shipped::Live).unwrap();
+    assert_eq!(model.config().latency_samples(), 25 * 48);
+    assert_eq!(
+        model.chunk_samples() + StreamDecoder::new(&model).latency_samples(),
+        model.config().latency_samples()
+    );
+    let levels = model.levels();
+    let sound = noise(6, 20 * model.chunk_samples() + 17);
+    let codes = encode(&model, 4, &sound, levels);
+    let mut sizes = [1, 4097, 333, 10_000, 64].into_iter().cycle();
+    let mut next = || sizes.next().unwrap();
+    assert_eq!(encode_in_pieces(&model, 1, &sound, levels, &mut next), codes);
+    let samples = decode(&model, 4, &codes, levels);
+    let in_pieces = decode_in_pieces(&model, 1, &codes, levels, &mut next);
+    assert_eq!(bits(&in_pieces), bits(&samples));
 }
 
 /// The code of quiet and loud sounds, of silence, and of samples beyond full scale.
@@ -416,14 +442,16 @@ fn streams_are_small() {
 #[cfg(feature = "embedded-model")]
 #[test]
 fn units_are_small() {
-    let model = Model::shipped().unwrap();
-    let (encoder, decoder) = (StreamEncoder::new(&model), StreamDecoder::new(&model));
-    for (units, share) in [
-        (encoder.units(), encoder.largest_unit_share()),
-        (decoder.units(), decoder.largest_unit_share()),
-    ] {
-        assert!((60..120).contains(&units), "{units}");
-        assert!(share < 0.025, "{share}");
+    for shipped in Shipped::ALL {
+        let model = Model::load_shipped(shipped).unwrap();
+        let (encoder, decoder) = (StreamEncoder::new(&model), StreamDecoder::new(&model));
+        for (units, share) in [
+            (encoder.units(), encoder.largest_unit_share()),
+            (decoder.units(), decoder.largest_unit_share()),
+        ] {
+            assert!((60..120).contains(&units), "{shipped:?}: {units}");
+            assert!(share < 0.025, "{shipped:?}: {share}");
+        }
     }
 }
 

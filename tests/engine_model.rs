@@ -8,6 +8,8 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use support::noise;
+#[cfg(feature = "embedded-model")]
+use tessera_codec::Shipped;
 use tessera_codec::audio;
 use tessera_codec::codec::{Codec, save_model};
 use tessera_codec::config::{CodecConfig, VqConfig};
@@ -77,6 +79,7 @@ fn random_models_agree() {
         hop: 48,
         analysis_window: 192,
         synthesis_window: 96,
+        led_top: 9000,
         dim: 20,
         encoder_blocks: 2,
         decoder_blocks: 1,
@@ -119,24 +122,31 @@ fn first_channel(path: &Path, seconds: usize) -> Vec<f32> {
 
 #[cfg(feature = "embedded-model")]
 #[test]
-fn the_shipped_model_agrees() {
-    let (codec, model) = (Codec::shipped().unwrap(), Model::shipped().unwrap());
+fn the_shipped_models_agree() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo/clip.wav");
     let samples = first_channel(&path, 4);
-    let (differing, largest) = compare(&codec, &model, &samples, model.levels());
-    println!("{:.4} % of the codes differ, samples by {largest:e} at most", 100.0 * differing);
-    assert!(largest <= TOLERANCE, "{largest}");
-    assert!(differing <= 0.001, "{differing}");
+    for shipped in Shipped::ALL {
+        let codec = Codec::load_shipped(shipped).unwrap();
+        let model = Model::load_shipped(shipped).unwrap();
+        let (differing, largest) = compare(&codec, &model, &samples, model.levels());
+        let (name, percent) = (shipped.name(), 100.0 * differing);
+        println!("{name}: {percent:.4} % of the codes differ, samples by {largest:e} at most");
+        assert!(largest <= TOLERANCE, "{name}: {largest}");
+        assert!(differing <= 0.001, "{name}: {differing}");
+    }
 }
 
-/// Over a folder of one's own: `TESSERA_CLIPS=FOLDER cargo test --release --test engine_model -- \
-/// --ignored --nocapture`.
+/// Over a folder of one's own, and with another shipped model if TESSERA_MODEL names it:
+/// `TESSERA_CLIPS=FOLDER cargo test --release --test engine_model -- --ignored --nocapture`.
 #[cfg(feature = "embedded-model")]
 #[test]
 #[ignore = "needs a folder of audio named by TESSERA_CLIPS"]
-fn the_shipped_model_agrees_on_a_folder() {
+fn a_shipped_model_agrees_on_a_folder() {
     let folder = std::env::var("TESSERA_CLIPS").unwrap();
-    let (codec, model) = (Codec::shipped().unwrap(), Model::shipped().unwrap());
+    let shipped = std::env::var("TESSERA_MODEL")
+        .map_or(Shipped::General, |name| Shipped::from_name(&name).unwrap());
+    let codec = Codec::load_shipped(shipped).unwrap();
+    let model = Model::load_shipped(shipped).unwrap();
     let (mut worst, mut share, mut files) = (0.0f32, 0.0, 0);
     let mut folders = vec![std::path::PathBuf::from(folder)];
     while let Some(folder) = folders.pop() {

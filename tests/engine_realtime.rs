@@ -8,6 +8,7 @@ mod support;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use tessera_codec::Shipped;
 use tessera_codec::engine::{
     ChannelDecoders, ChannelEncoders, Model, StreamDecoder, StreamEncoder,
 };
@@ -61,8 +62,8 @@ struct Session {
 }
 
 impl Session {
-    fn new() -> Self {
-        let model = Model::shipped().unwrap();
+    fn new(shipped: Shipped) -> Self {
+        let model = Model::load_shipped(shipped).unwrap();
         let (chunk, codes) = (model.chunk_samples(), model.codes_per_step(4));
         Self {
             encoder: StreamEncoder::with_batch(&model, 2),
@@ -132,26 +133,33 @@ impl Session {
 
 #[test]
 fn streaming_allocates_nothing() {
-    let mut session = Session::new();
-    let before = CALLS.with(Cell::get);
-    let steps = session.run();
-    let calls = CALLS.with(Cell::get) - before;
-    assert_eq!(calls, 0);
-    assert!(steps.unwrap() > 20 * session.seconds);
-    // The counter counts.
-    drop(session);
-    assert!(CALLS.with(Cell::get) > before);
+    for shipped in Shipped::ALL {
+        let mut session = Session::new(shipped);
+        let before = CALLS.with(Cell::get);
+        let steps = session.run();
+        let calls = CALLS.with(Cell::get) - before;
+        assert_eq!(calls, 0, "{shipped:?}");
+        assert!(steps.unwrap() > 20 * session.seconds);
+        // The counter counts.
+        drop(session);
+        assert!(CALLS.with(Cell::get) > before);
+    }
 }
 
 /// Under seccomp's strict mode the kernel kills whoever does anything but read, write and exit.
 #[cfg(target_os = "linux")]
 #[test]
 fn streaming_makes_no_system_call() {
+    Shipped::ALL.into_iter().for_each(stream_where_system_calls_kill);
+}
+
+#[cfg(target_os = "linux")]
+fn stream_where_system_calls_kill(shipped: Shipped) {
     use std::io::Read;
     use std::os::fd::FromRawFd;
 
     const REFUSED: u8 = 1;
-    let mut session = Session::new();
+    let mut session = Session::new(shipped);
     let mut ends = [0; 2];
     // SAFETY: `ends` has room for both ends.
     assert_eq!(unsafe { libc::pipe(ends.as_mut_ptr()) }, 0);

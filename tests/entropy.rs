@@ -5,10 +5,16 @@
 mod support;
 
 use std::io::Cursor;
+#[cfg(feature = "embedded-model")]
+use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use safetensors::Dtype;
 use support::{Random, Signal, noise, odd, prior, small_prior};
+#[cfg(feature = "embedded-model")]
+use tessera_codec::Shipped;
+#[cfg(feature = "embedded-model")]
+use tessera_codec::audio;
 use tessera_codec::bitstream::{
     Coded, CoderError, ContainerReader, ContainerWriter, Damage, DamageReason, Header, Item,
     PayloadCoder, ReadError, WriteError, repair,
@@ -78,9 +84,12 @@ fn reader<'a>(bytes: &'a [u8], prior: &Prior) -> ContainerReader<Cursor<&'a [u8]
     reader
 }
 
-/// All tokens of an intact file.
+/// All tokens of an intact file that the prior has coded.
 fn read(bytes: &[u8], prior: &Prior) -> Vec<Tokens> {
-    let mut reader = reader(bytes, prior);
+    all_of(reader(bytes, prior))
+}
+
+fn all_of(mut reader: ContainerReader<Cursor<&[u8]>>) -> Vec<Tokens> {
     let levels = reader.header().layout.levels();
     let mut all = vec![Tokens::new(levels); reader.header().channels.into()];
     for item in &mut reader {
@@ -156,6 +165,91 @@ fn every_instruction_set_writes_the_same_bytes_and_reads_them() {
             }
         }
     }
+}
+
+/// Writes with each instruction set, in pieces of a step and at once, and reads with each what the plain path
+/// wrote.
+#[cfg(feature = "embedded-model")]
+fn comes_back(prior: &Prior, header: &Header, made: &[Tokens], name: &str) {
+    let steps = made[0].steps(&header.layout).unwrap();
+    let plain = prior.with_instruction_set(InstructionSet::Plain).unwrap();
+    let expected = write(header, &plain, made, 1);
+    for set in InstructionSet::ALL.into_iter().filter(|set| set.is_available()) {
+        let prior = prior.with_instruction_set(set).unwrap();
+        assert!(write(header, &prior, made, steps) == expected, "{name}: {set:?}");
+        assert_eq!(read(&expected, &prior), made, "{name}: {set:?}");
+    }
+}
+
+/// The shipped model's tokens of the demo's clip, noise, silence, and tokens drawn at random.
+#[cfg(feature = "embedded-model")]
+#[test]
+fn the_shipped_prior_codes_the_same_on_every_instruction_set() {
+    let model = Model::shipped().unwrap();
+    let prior = Prior::load_shipped(Shipped::General).unwrap().unwrap();
+    let second = model.config().sample_rate as usize;
+    let mut clip = audio::open(Path::new("assets/demo/clip.wav")).unwrap();
+    let mut clip = audio::read_all(clip.as_mut(), 60 * second).unwrap().swap_remove(0);
+    clip.truncate(3 * second / 2);
+    let sounds =
+        [("clip", clip), ("noise", noise(9, second / 2)), ("silence", vec![0.0; second / 2])];
+    for (name, sound) in sounds {
+        let mut source = Signal::new(48_000, vec![sound]);
+        let levels = model.levels();
+        let (bytes, _) =
+            files::encode(&model, &mut source, levels, Vec::new(), &mut |_| {}).unwrap();
+        let made = unpack(&bytes);
+        let steps = made[0].steps(model.layout()).unwrap();
+        comes_back(&prior, &header(&model, &prior, 1, levels, steps), &made, name);
+    }
+    let levels = model.levels();
+    let made = [tokens(&prior, Kind::Random, 5, levels, 15)];
+    comes_back(&prior, &header(&model, &prior, 1, levels, 15), &made, "random tokens");
+}
+
+/// Tokens of a file whose codes are packed plainly.
+#[cfg(feature = "embedded-model")]
+fn unpack(bytes: &[u8]) -> Vec<Tokens> {
+    all_of(ContainerReader::open(Cursor::new(bytes)).unwrap())
+}
+
+/// Over a folder of one's own: `TESSERA_CLIPS=FOLDER cargo test --release --test entropy -- --ignored
+/// --nocapture`.
+#[cfg(feature = "embedded-model")]
+#[test]
+#[ignore = "needs a folder of audio named by TESSERA_CLIPS"]
+fn a_folder_comes_back_on_every_instruction_set() {
+    let model = Model::shipped().unwrap();
+    let prior = Prior::load_shipped(Shipped::General).unwrap().unwrap();
+    let mut folders = vec![PathBuf::from(std::env::var("TESSERA_CLIPS").unwrap())];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let Ok(mut source) = audio::open(&path) else { continue };
+            let levels = 1 + files % model.levels();
+            for levels in [levels, model.levels()] {
+                let channels = source.info().channels;
+                let (bytes, _) =
+                    files::encode(&model, source.as_mut(), levels, Vec::new(), &mut |_| {})
+                        .unwrap();
+                let made = unpack(&bytes);
+                let layout = model.layout().prefix(levels);
+                let steps = made[0].steps(&layout).unwrap();
+                let header = header(&model, &prior, channels, levels, steps);
+                comes_back(&prior, &header, &made, &path.display().to_string());
+                source = audio::open(&path).unwrap();
+            }
+            files += 1;
+            println!("{}: {levels} and all levels", path.display());
+        }
+    }
+    println!("{files} files came back");
+    assert!(files > 0);
 }
 
 #[test]

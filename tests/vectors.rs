@@ -1,5 +1,5 @@
-//! Conformance vectors: tokens and samples that the shipped model makes of known sounds, the same on every
-//! CPU, today and later. `tests/vectors/tessera-48k.json` has them.
+//! Conformance vectors: tokens and samples that the shipped models make of known sounds, the same on every
+//! CPU, today and later. `tests/vectors/` has them, a file for each model.
 //!
 //! They are made once for a model, with `TESSERA_VECTORS=write cargo test --test vectors`. When this test
 //! fails and the model is still the same, files that people have would decode differently.
@@ -13,10 +13,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use support::{decode, encode};
+use tessera_codec::Shipped;
 use tessera_codec::audio;
 use tessera_codec::engine::{InstructionSet, Model};
-
-const FILE: &str = "tests/vectors/tessera-48k.json";
 
 /// The sounds by name, mono at 48 kHz. Those that are not recorded are made with integers alone.
 fn sounds() -> Vec<(&'static str, Vec<f32>)> {
@@ -76,13 +75,18 @@ fn vectors(model: &Model) -> Value {
 }
 
 #[test]
-fn the_shipped_model_makes_the_same_bits_everywhere() {
-    let model = Model::shipped().unwrap();
+fn the_shipped_models_make_the_same_bits_everywhere() {
+    Shipped::ALL.into_iter().for_each(makes_the_same_bits_everywhere);
+}
+
+fn makes_the_same_bits_everywhere(shipped: Shipped) {
+    let model = Model::load_shipped(shipped).unwrap();
+    let file = format!("tests/vectors/{}.json", shipped.name());
     if std::env::var("TESSERA_VECTORS").is_ok_and(|value| value == "write") {
         let text = serde_json::to_string(&vectors(&model)).unwrap();
-        std::fs::write(FILE, text.replace("{\"codes\"", "\n{\"codes\"") + "\n").unwrap();
+        std::fs::write(&file, text.replace("{\"codes\"", "\n{\"codes\"") + "\n").unwrap();
     }
-    let known: Value = serde_json::from_str(&std::fs::read_to_string(FILE).unwrap()).unwrap();
+    let known: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
     assert_eq!(
         known["model_id"],
         model.id_hex(),
@@ -98,7 +102,7 @@ fn the_shipped_model_makes_the_same_bits_everywhere() {
         let known = known["vectors"].as_array().unwrap();
         assert_eq!(pairs.len(), known.len());
         for (made, known) in pairs.zip(known) {
-            assert_eq!(made, known, "{set:?}");
+            assert_eq!(made, known, "{shipped:?}, {set:?}");
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use nice_plug::params::persist::PersistentField;
 use nice_plug::prelude::Enum;
 use serde::{Deserialize, Serialize};
+use tessera_codec::Shipped;
 use tessera_codec::config::CodecConfig;
 use tessera_codec::engine::{Model, ModelError};
 
@@ -27,15 +28,28 @@ impl Loaded {
         Self { model, neighbours }
     }
 
-    /// The embedded model, loaded once for all instances.
+    /// An embedded model, loaded once for all instances.
     ///
     /// # Errors
     /// It is damaged, which a build with its tests passed does not have.
+    pub fn shipped(shipped: Shipped) -> Result<Self, String> {
+        type Slot = OnceLock<Result<Loaded, String>>;
+        static GENERAL: Slot = Slot::new();
+        static LIVE: Slot = Slot::new();
+        let slot = match shipped {
+            Shipped::General => &GENERAL,
+            Shipped::Live => &LIVE,
+        };
+        let load = || Model::load_shipped(shipped).map(Self::new);
+        slot.get_or_init(|| load().map_err(|e: ModelError| e.to_string())).clone()
+    }
+
+    /// The embedded model for general use.
+    ///
+    /// # Errors
+    /// As [`shipped`](Self::shipped).
     pub fn embedded() -> Result<Self, String> {
-        static EMBEDDED: OnceLock<Result<Loaded, String>> = OnceLock::new();
-        EMBEDDED
-            .get_or_init(|| Model::shipped().map(Self::new).map_err(|e: ModelError| e.to_string()))
-            .clone()
+        Self::shipped(Shipped::General)
     }
 
     /// The model in a folder.
@@ -50,7 +64,7 @@ impl Loaded {
 /// The parameter that chooses between the models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 pub enum Choice {
-    /// The model inside the plugin.
+    /// The model for general use inside the plugin.
     #[id = "embedded"]
     #[name = "Built-in"]
     Embedded,
@@ -58,6 +72,11 @@ pub enum Choice {
     #[id = "folder"]
     #[name = "From folder"]
     Folder,
+    /// The model of low latency inside the plugin.
+    // Last, so that what hosts have automated still means what it did.
+    #[id = "live"]
+    #[name = "Built-in, low latency"]
+    Live,
 }
 
 /// A folder with a model, as it is saved with a project.
@@ -108,7 +127,7 @@ impl Default for Models {
             bits: std::array::from_fn(|_| AtomicU32::new(0)),
         };
         // The embedded model's, without loading it: hosts ask for texts when they scan.
-        if let Ok(config) = CodecConfig::shipped() {
+        if let Ok(config) = Shipped::General.config() {
             models.note_rates(&config);
         }
         models
@@ -138,6 +157,7 @@ impl Models {
     pub fn load(&self, choice: Choice, playing: Option<Loaded>) -> Option<Loaded> {
         let (loaded, problem) = match choice {
             Choice::Embedded => (Loaded::embedded(), None),
+            Choice::Live => (Loaded::shipped(Shipped::Live), None),
             Choice::Folder => match self.load_folder() {
                 Ok((loaded, remark)) => (Ok(loaded), remark),
                 Err(problem) => (playing.map_or_else(Loaded::embedded, Ok), Some(problem)),
@@ -251,6 +271,16 @@ mod tests {
         assert_eq!(models.source.read().unwrap().id, id);
         assert_eq!(models.bits_per_second(4), 2750);
         assert_eq!(models.bits_per_second(1), 250);
+    }
+
+    #[test]
+    fn the_model_of_low_latency_is_built_in() {
+        let models = Models::default();
+        let loaded = models.load(Choice::Live, None).unwrap();
+        assert_eq!(loaded.model.config().latency_samples(), 1200);
+        assert_eq!(models.status().name, "tessera-live-48k");
+        assert_eq!(models.bits_per_second(1), 500);
+        assert_eq!(Choice::from_index(1), Choice::Folder);
     }
 
     #[test]

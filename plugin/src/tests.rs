@@ -6,9 +6,15 @@ use std::path::{Path, PathBuf};
 use nice_plug::context::process::SendEventError;
 use nice_plug::params::InternalParamMut;
 use proptest::prelude::*;
+use tessera_codec::Shipped;
 use tessera_codec::engine::{Model, StreamDecoder, StreamEncoder};
 
 use super::*;
+
+/// `Choice::Folder` as hosts say it: the second of three.
+const FROM_FOLDER: f32 = 0.5;
+/// `Choice::Live`.
+const LOW_LATENCY: f32 = 1.0;
 
 /// Both of the contexts a host hands over.
 struct Host {
@@ -158,33 +164,39 @@ fn sound(channels: usize, samples: usize) -> Vec<Vec<f32>> {
 }
 
 /// The codec as a file is coded: encode, then decode, with the lag taken out.
-fn coded(sound: &[f32]) -> Vec<f32> {
-    let model = Model::shipped().unwrap();
+fn coded(shipped: Shipped, sound: &[f32]) -> Vec<f32> {
+    let model = Model::load_shipped(shipped).unwrap();
     let (mut encoder, mut decoder) = (StreamEncoder::new(&model), StreamDecoder::new(&model));
     let levels = model.levels();
     let per_step = model.codes_per_step(levels);
-    let mut codes = vec![0; (sound.len() / 1920 + 3) * per_step];
+    let mut codes = vec![0; (sound.len() / model.chunk_samples() + 3) * per_step];
     let done = encoder.process_into(sound, levels, &mut codes).unwrap();
     let rest = encoder.finish(levels, &mut codes[done.produced..]).unwrap();
     codes.truncate(done.produced + rest.produced);
-    let mut out = vec![0.0; codes.len() / per_step * 1920];
+    let mut out = vec![0.0; codes.len() / per_step * model.chunk_samples()];
     decoder.process_into(&codes, levels, &mut out).unwrap();
     out[decoder.latency_samples()..][..sound.len()].to_vec()
 }
 
 #[test]
 fn at_its_defaults_it_is_the_codec_bit_for_bit_in_blocks_of_any_size() {
-    for channels in [2, 1] {
+    for (channels, shipped, model, late) in [
+        (2, Shipped::General, 0.0, 5280),
+        (1, Shipped::General, 0.0, 5280),
+        (2, Shipped::Live, LOW_LATENCY, 2160),
+    ] {
         let sound = sound(channels, 24_000);
-        let coded: Vec<Vec<f32>> = sound.iter().map(|channel| coded(channel)).collect();
+        let coded: Vec<Vec<f32>> = sound.iter().map(|channel| coded(shipped, channel)).collect();
         for blocks in [&[512][..], &[1, 1999, 64, 3, 8192], &[24_000]] {
             let mut session = Session::new(48_000.0, channels);
+            session.set("model", model);
+            assert!(session.activate(48_000.0));
             let out = session.run(&sound, blocks);
             let latency = session.latency();
-            assert_eq!(latency, 5280 + 72);
+            assert_eq!(latency, late + 72);
             for (out, coded) in out.iter().zip(&coded) {
                 assert!(out[..latency].iter().all(|sample| *sample == 0.0));
-                assert_eq!(out[latency..], coded[..24_000 - latency], "{blocks:?}");
+                assert_eq!(out[latency..], coded[..24_000 - latency], "{shipped:?} {blocks:?}");
             }
         }
     }
@@ -285,7 +297,7 @@ fn a_model_is_swapped_without_a_gap() {
     let mut out =
         session.run(&sound.iter().map(|c| c[..19_200].to_vec()).collect::<Vec<_>>(), &[512]);
     session.plugin.models.choose(folder.path().into());
-    session.set("model", 1.0);
+    session.set("model", FROM_FOLDER);
     let rest = session.run(&sound.iter().map(|c| c[19_200..].to_vec()).collect::<Vec<_>>(), &[512]);
     assert_eq!(session.plugin.models.status().name, "another");
     assert_eq!(session.plugin.models.status().problem, None);
@@ -311,7 +323,7 @@ fn a_state_that_is_loaded_while_it_plays_brings_its_model() {
     let mut session = Session::new(48_000.0, 2);
     let state = session.plugin.params.serialize_fields();
     session.plugin.models.choose(folder.path().into());
-    session.set("model", 1.0);
+    session.set("model", FROM_FOLDER);
     session.run(&sound, &[512]);
     assert_eq!(session.plugin.models.status().name, "another");
     // The parameter is the same in both; only the folder tells them apart.
@@ -335,7 +347,7 @@ fn a_bad_folder_changes_nothing_but_the_message() {
     let before = session.run(&sound, &[512]);
     session.plugin.reset();
     session.plugin.models.choose(PathBuf::from("/nowhere"));
-    session.set("model", 1.0);
+    session.set("model", FROM_FOLDER);
     assert_eq!(session.run(&sound, &[512]), before);
     assert!(session.plugin.models.status().problem.unwrap().contains("/nowhere"));
     // Saved like that and loaded again, the built-in model plays and the message is there.

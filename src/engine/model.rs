@@ -16,6 +16,7 @@ use super::synthesis::Synthesis;
 use super::tensors::Tensors;
 use crate::config::CodecConfig;
 use crate::model_files::{self, ModelError, ModelFiles};
+use crate::shipped::Shipped;
 use crate::tokens::TokenLayout;
 
 /// A trained model: weights that any number of streams on any threads share. Cloning it copies a
@@ -56,13 +57,21 @@ impl Model {
         Self::from_files(&ModelFiles::load(dir)?)
     }
 
-    /// The model shipped with Tessera: embedded in the program, or in a build without the feature
+    /// The shipped model for general use: embedded in the program, or in a build without the feature
     /// `embedded-model` found beside it.
     ///
     /// # Errors
     /// The model is not there or cannot be loaded.
     pub fn shipped() -> Result<Self, ModelError> {
-        Self::from_files(&ModelFiles::shipped()?)
+        Self::load_shipped(Shipped::General)
+    }
+
+    /// A shipped model.
+    ///
+    /// # Errors
+    /// The model is not there or cannot be loaded.
+    pub fn load_shipped(shipped: Shipped) -> Result<Self, ModelError> {
+        Self::from_files(&shipped.files()?)
     }
 
     /// A model from the contents of its two files; `path` names it in errors.

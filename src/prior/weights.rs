@@ -10,6 +10,7 @@ use crate::engine::matrix::Matrix;
 use crate::engine::tensors::Tensors;
 use crate::engine::{EngineError, InstructionSet, ModelError};
 use crate::model_files::{PriorFiles, id_hex};
+use crate::shipped::Shipped;
 use crate::tokens::TokenLayout;
 
 /// A trained prior: weights that any number of streams on any threads share. Cloning it copies a pointer.
@@ -68,12 +69,12 @@ impl Prior {
         PriorFiles::load_if_any(dir)?.as_ref().map(Self::from_files).transpose()
     }
 
-    /// The prior shipped with [`Model::shipped`](crate::engine::Model::shipped), if there is one.
+    /// The prior of a shipped model, if it has one.
     ///
     /// # Errors
     /// It cannot be loaded, or is looked for beside the program and there is not even a model.
-    pub fn shipped() -> Result<Option<Self>, ModelError> {
-        PriorFiles::shipped()?.as_ref().map(Self::from_files).transpose()
+    pub fn load_shipped(shipped: Shipped) -> Result<Option<Self>, ModelError> {
+        shipped.prior_files()?.as_ref().map(Self::from_files).transpose()
     }
 
     /// A prior from the contents of its two files; `path` names it in errors.

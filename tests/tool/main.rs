@@ -8,6 +8,7 @@ mod common;
 mod devices;
 mod folders;
 mod generating;
+mod models;
 mod pipes;
 mod prior;
 #[path = "../support/mod.rs"]

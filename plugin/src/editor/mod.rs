@@ -379,10 +379,14 @@ impl App {
             ui.set_width(width);
             ui.spacing_mut().item_spacing = vec2(6.0, 4.0);
             ui.horizontal(|ui| {
-                let folder = params.model.unmodulated_plain_value() == Choice::Folder;
-                for (label, choice, value) in [("Built-in", false, 0.0), ("Folder", true, 1.0)] {
-                    if ui.selectable_label(folder == choice, label).clicked() && folder != choice {
-                        knob::set(&setter, &params.model, value);
+                let now = params.model.unmodulated_plain_value();
+                for (label, choice) in [
+                    ("Built-in", Choice::Embedded),
+                    ("Low latency", Choice::Live),
+                    ("Folder", Choice::Folder),
+                ] {
+                    if ui.selectable_label(now == choice, label).clicked() && now != choice {
+                        knob::set(&setter, &params.model, params.model.preview_normalized(choice));
                     }
                 }
                 let name = &self.slow.status.name;
@@ -397,8 +401,9 @@ impl App {
                     ui.add(field).lost_focus() && ui.input(|i| i.key_pressed(egui::Key::Enter));
                 if (ui.button("Load").clicked() || entered) && !self.folder.trim().is_empty() {
                     self.parts.models.choose(PathBuf::from(self.folder.trim()));
-                    if params.model.unmodulated_plain_value() != Choice::Folder {
-                        knob::set(&setter, &params.model, 1.0);
+                    let folder = Choice::Folder;
+                    if params.model.unmodulated_plain_value() != folder {
+                        knob::set(&setter, &params.model, params.model.preview_normalized(folder));
                     }
                     // The audio thread asks for it, too, but only while it runs.
                     (self.parts.executor)(Task::Load);

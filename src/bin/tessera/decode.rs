@@ -8,12 +8,11 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 use tessera_codec::audio::{self, AudioError, SampleFormat, WavFormat, WavSink, WavStream};
 use tessera_codec::bitstream::{ContainerReader, Damage, DamageReason};
-use tessera_codec::engine::Model;
 use tessera_codec::files;
 
 use super::batch::{self, Batch, Done, Job};
 use super::interrupt::Interrupt;
-use super::model::{ModelArgs, ModelPrior};
+use super::model::{ModelArgs, TokenModel, TokenModels};
 use super::pipe;
 use super::progress::Progress;
 use super::{Outcome, encode, report, sound};
@@ -95,13 +94,14 @@ pub fn run(args: Args) -> Result<Outcome> {
 /// What all files are decoded with.
 struct Decoder<'a> {
     args: &'a Args,
-    model: &'a Model,
-    prior: &'a ModelPrior,
+    models: TokenModels,
     interrupt: &'a Interrupt,
 }
 
 /// What came of a file.
 struct Decoded {
+    /// Name and id of the model.
+    model: [String; 2],
     rate: u32,
     channels: u16,
     levels: usize,
@@ -122,7 +122,8 @@ impl Decoder<'_> {
         path: &Path,
         watch: &mut dyn FnMut(u64),
     ) -> Result<Decoded> {
-        let prior = self.prior.to_decode(reader.header())?;
+        let TokenModel { model, prior } = self.models.with_id(&reader.header().model_id)?;
+        let prior = prior.to_decode(reader.header())?;
         let (rate, channels) = (reader.header().source_rate, reader.header().channels);
         let mut sink = Sound::create(self.args, path, rate, channels, reader.samples())?;
         let mut write = |planar: &[Vec<f32>]| {
@@ -132,10 +133,11 @@ impl Decoder<'_> {
         };
         // A cut file of unknown length just ends; a lost trailer may leave a few samples too many.
         let length_known = reader.samples().is_some();
-        let done = files::decode_with(self.model, prior, reader, &mut write, watch)
+        let done = files::decode_with(model, prior, reader, &mut write, watch)
             .with_context(|| format!("cannot decode {name}"))?;
         sink.finish()?;
         Ok(Decoded {
+            model: [model.config().name.clone(), model.id_hex()],
             rate,
             channels,
             levels: self.args.levels.unwrap_or_else(|| reader.header().layout.levels()),
@@ -206,7 +208,10 @@ impl Decoded {
     /// What machines are told, beside names and length.
     fn details(&self) -> Map<String, Value> {
         let damages: Vec<String> = self.damages.iter().map(ToString::to_string).collect();
+        let [model, id] = &self.model;
         let fields = [
+            ("model", json!(model)),
+            ("model_id", json!(id)),
             ("levels", json!(self.levels)),
             ("sample_rate", json!(self.rate)),
             ("channels", json!(self.channels)),
@@ -230,10 +235,9 @@ fn decode_file(args: &Args, path: &Path) -> Result<Outcome> {
     if let Some(levels) = args.levels {
         reader.limit_levels(levels).with_context(fail)?;
     }
-    let (model, prior) = (args.model.load()?, args.model.prior());
     // Before there is a temporary file, which only an orderly end removes.
     let interrupt = Interrupt::listen()?;
-    let decoder = Decoder { args, model: &model, prior: &prior, interrupt: &interrupt };
+    let decoder = Decoder { args, models: args.model.for_tokens(), interrupt: &interrupt };
     let rate = f64::from(reader.header().source_rate);
     let mut progress = Progress::of_audio(reader.samples());
     let started = Instant::now();
@@ -257,8 +261,6 @@ fn decode_file(args: &Args, path: &Path) -> Result<Outcome> {
         let mut value = json!({
             "input": name,
             "output": output.to_string(),
-            "model": model.config().name,
-            "model_id": model.id_hex(),
             "seconds": done.seconds,
         });
         if let Value::Object(fields) = &mut value {
@@ -298,8 +300,7 @@ fn decode_folder(args: &Args, out: &Path) -> Result<Outcome> {
     let jobs: Vec<Job> = found.into_iter().map(job).collect();
     batch::check_outputs(&jobs)?;
     let interrupt = Interrupt::listen()?;
-    let (model, prior) = (args.model.load()?, args.model.prior());
-    let decoder = Decoder { args, model: &model, prior: &prior, interrupt: &interrupt };
+    let decoder = Decoder { args, models: args.model.for_tokens(), interrupt: &interrupt };
     let batch = Batch {
         interrupt: &interrupt,
         verb: "decoded",
@@ -307,9 +308,7 @@ fn decode_folder(args: &Args, out: &Path) -> Result<Outcome> {
         size: report::bytes,
         skipped: others.iter().map(|(name, _)| format!("{name} is no .tsr by its name")).collect(),
     };
-    let head = [("model", json!(model.config().name)), ("model_id", json!(model.id_hex()))];
-    let head = head.map(|(name, value)| (name.into(), value)).into_iter().collect();
-    batch.run(&jobs, out, args.json.then_some(head), |job| decoder.decode_job(job))
+    batch.run(&jobs, out, args.json.then_some(Map::new()), |job| decoder.decode_job(job))
 }
 
 /// Where the sound goes.

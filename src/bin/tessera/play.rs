@@ -15,7 +15,7 @@ use tessera_codec::files;
 
 use super::device::{Device, Direction, Health, Quiet, Wanted};
 use super::interrupt::Interrupt;
-use super::model::ModelArgs;
+use super::model::{ModelArgs, TokenModel};
 use super::progress::StatusLine;
 use super::{Outcome, info, pipe, report};
 
@@ -57,13 +57,13 @@ pub fn run(args: Args) -> Result<Outcome> {
         }
         // Sound is due before many chunks are decoded.
         reader.limit_ahead(1);
-        let model = args.model.load()?;
-        let prior = args.model.prior();
+        let models = args.model.for_tokens();
+        let TokenModel { model, prior } = models.with_id(&reader.header().model_id)?;
         let prior = prior.to_decode(reader.header())?;
         let (rate, channels) = (reader.header().source_rate, reader.header().channels);
         let mut player = Player::open(device, rate, channels, reader.samples(), interrupt)?;
         let decoded = files::decode_with(
-            &model,
+            model,
             prior,
             &mut reader,
             &mut |block| player.push(block),

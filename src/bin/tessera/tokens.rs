@@ -13,7 +13,7 @@ use tessera_codec::token_files::{Format, TokenFile};
 
 use super::batch::{self, Batch, Done, Job};
 use super::interrupt::{Interrupt, Interruptible};
-use super::model::{ModelArgs, ModelPrior};
+use super::model::{ModelArgs, TokenModels};
 use super::progress::Progress;
 use super::sound::is_tsr;
 use super::{Outcome, decode, encode, levels, report, sound};
@@ -128,7 +128,8 @@ struct Work<'a> {
     folder: bool,
     /// None where no audio has to be encoded.
     model: Option<&'a Model>,
-    prior: ModelPrior,
+    /// Of the .tsr files.
+    models: TokenModels,
     interrupt: &'a Interrupt,
 }
 
@@ -142,8 +143,8 @@ fn to_tokens(args: &Args) -> Result<Outcome> {
         levels::within(asked, model.config())?;
     }
     let interrupt = Interrupt::listen()?;
-    let prior = args.model.prior();
-    let work = Work { args, format, folder, model: model.as_ref(), prior, interrupt: &interrupt };
+    let models = args.model.for_tokens();
+    let work = Work { args, format, folder, model: model.as_ref(), models, interrupt: &interrupt };
     let batch = Batch {
         interrupt: &interrupt,
         verb: "encoded",
@@ -197,7 +198,10 @@ impl Work<'_> {
     fn tokens(&self, input: &Path) -> Result<(TokenFile, Vec<String>)> {
         if is_tsr(input) {
             let mut reader = ContainerReader::open_path(input)?;
-            self.prior.attach(&mut reader)?;
+            // Only what the prior has coded needs it, and so a model.
+            if reader.header().prior_id.is_some() {
+                self.models.with_id(&reader.header().model_id)?.prior.attach(&mut reader)?;
+            }
             let levels = self.args.levels.unwrap_or(reader.header().layout.levels());
             return Ok((TokenFile::from_tsr(&mut reader, levels)?, Vec::new()));
         }
@@ -225,7 +229,8 @@ fn to_audio(args: &Args, input: &Path) -> Result<Outcome> {
     let fail = || format!("cannot decode {name}");
     let tokens = TokenFile::open(input).with_context(fail)?;
     let header = tokens.header();
-    let model = args.model.load()?;
+    let models = args.model.for_tokens();
+    let model = &models.with_id(&header.model_id)?.model;
     let (rate, channels) = (header.source_rate, header.channels);
     let output = args.out.display().to_string();
     let interrupt = Interrupt::listen()?;
@@ -241,7 +246,7 @@ fn to_audio(args: &Args, input: &Path) -> Result<Outcome> {
         progress.update(frames, || format!("{} decoded", report::duration(seconds)));
     };
     let mut reader = tokens.to_tsr().with_context(fail)?;
-    let done = files::decode(&model, &mut reader, &mut write, &mut watch).with_context(fail)?;
+    let done = files::decode(model, &mut reader, &mut write, &mut watch).with_context(fail)?;
     sink.finish()?;
     drop(progress);
     let (levels, seconds) = (header.layout.levels(), done.samples as f64 / f64::from(rate));

@@ -7,7 +7,7 @@ use serde_json::json;
 use tessera_codec::bitstream::{ContainerReader, DamageReason};
 use tessera_codec::files;
 
-use super::model::ModelArgs;
+use super::model::{ModelArgs, TokenModel};
 use super::{Outcome, report};
 
 /// Check a .tsr file: every checksum and code, the index, and that the model decodes it.
@@ -29,9 +29,10 @@ pub fn run(args: Args) -> Result<Outcome> {
     let name = args.input.display().to_string();
     let fail = || format!("cannot verify {name}");
     let mut reader = ContainerReader::open_path(&args.input).with_context(fail)?;
-    let model = args.model.load()?;
-    files::check(&model, reader.header()).with_context(fail)?;
-    args.model.prior().attach(&mut reader).with_context(fail)?;
+    let models = args.model.for_tokens();
+    let TokenModel { model, prior } = models.with_id(&reader.header().model_id)?;
+    files::check(model, reader.header()).with_context(fail)?;
+    prior.attach(&mut reader).with_context(fail)?;
     let found = reader.summary().with_context(fail)?;
     for damage in &found.damages {
         report::warn(&format!("{name}: {damage}"));
