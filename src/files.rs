@@ -19,9 +19,10 @@ use crate::tokens::Tokens;
 const BLOCK: usize = 1 << 14;
 /// Steps encoded at a time: enough for threads to be worth their while.
 const SEGMENT_STEPS: usize = 64;
-/// The longest end of a file that is made up where the file was cut, in seconds: the header alone says
-/// that there was more, and it may be wrong.
-const LONGEST_MISSING_END: f64 = 4.0 * 3600.0;
+/// Lost samples, of all channels together, that are made up whatever else a file holds: 23 minutes of one
+/// channel at 48 kHz. More than that is made up only where as much is intact. A header alone, or chunks of
+/// a few bytes that claim to be hours apart, must not become gigabytes of silence.
+const MOST_MADE_UP: f64 = (1u64 << 26) as f64;
 
 /// A file that cannot be coded.
 #[derive(Debug, thiserror::Error)]
@@ -63,13 +64,15 @@ pub enum FilesError {
     /// The header contradicts the model it names.
     #[error("the file's header does not fit the model it names: its {0} is another one")]
     Contradiction(&'static str),
-    /// The file was cut so short that most of what it promises is missing.
+    /// Hours are lost, and less is intact.
     #[error(
-        "the file ends {seconds:.0} seconds before its header says it does; that much is not made up"
+        "{lost:.0} seconds or more of the file's sound are lost and {intact:.0} are there: that much is not made up"
     )]
     MostlyMissing {
-        /// Seconds missing.
-        seconds: f64,
+        /// Seconds lost of those looked at.
+        lost: f64,
+        /// Seconds in intact chunks.
+        intact: f64,
     },
 }
 
@@ -360,6 +363,7 @@ pub fn decode_with<R: Read + Seek>(
     let mut decoders = Decoders::new(model, prior, channels, reader.levels(), cores())?;
     let mut damages = Vec::new();
     let mut concealed_steps = 0;
+    let mut intact = None;
     // What is decoded is resampled and handed on while the next chunk is decoded.
     let mut decoded = Vec::new();
     while let Some(item) = reader.next_item()? {
@@ -370,10 +374,8 @@ pub fn decode_with<R: Read + Seek>(
                 decoded = samples?;
             }
             Item::Damage(damage) => {
-                let seconds = damage.steps as f64 * header.step_seconds();
-                if seconds > LONGEST_MISSING_END {
-                    return Err(FilesError::MostlyMissing { seconds });
-                }
+                concealed_steps += damage.steps;
+                check_made_up(reader, concealed_steps, &mut intact)?;
                 let mut left = damage.steps;
                 while left > 0 {
                     let Some((samples, pushed)) = decoders.conceal(|| output.push(&decoded)) else {
@@ -390,7 +392,6 @@ pub fn decode_with<R: Read + Seek>(
                     output.push(&decoded)?;
                     decoded.clone_from(&silence);
                 }
-                concealed_steps += damage.steps;
                 damages.push(damage);
             }
         }
@@ -399,6 +400,30 @@ pub fn decode_with<R: Read + Seek>(
     let samples = output.finish(&header)?;
     let concealed_seconds = concealed_steps as f64 * header.step_seconds();
     Ok(DecodeReport { samples, damages, concealed_seconds })
+}
+
+/// Checks that `lost` steps are few enough to be made up; `intact` is the number of those that are not lost,
+/// once it was asked for, since counting them takes reading the file.
+fn check_made_up<R: Read + Seek>(
+    reader: &mut ContainerReader<R>,
+    lost: u64,
+    intact: &mut Option<u64>,
+) -> Result<(), FilesError> {
+    let header = reader.header();
+    let (step, channels) = (header.step_seconds(), f64::from(header.channels));
+    // Silence has to go through the resampler too.
+    let rate = f64::from(header.source_rate.max(header.codec_rate));
+    if lost as f64 * step * rate * channels <= MOST_MADE_UP {
+        return Ok(());
+    }
+    let intact = match *intact {
+        Some(intact) => intact,
+        None => *intact.insert(reader.intact_steps()?),
+    };
+    if lost <= intact {
+        return Ok(());
+    }
+    Err(FilesError::MostlyMissing { lost: lost as f64 * step, intact: intact as f64 * step })
 }
 
 /// Checks that a file is one of the model's: that decoding it fails for nothing but damage.
@@ -475,9 +500,10 @@ impl Output<'_> {
             resampler.finish(&mut converted)?;
             Self::give(self.length, &mut self.given, &mut converted, self.sink)?;
         }
-        let silence = vec![vec![0.0; BLOCK]; header.channels.into()];
+        let block = BLOCK / usize::from(header.channels.max(1));
+        let silence = vec![vec![0.0; block]; header.channels.into()];
         while let Some(missing) = self.length.map(|l| l - self.given).filter(|&m| m > 0) {
-            let now = missing.min(BLOCK as u64);
+            let now = missing.min(block as u64);
             let part: Vec<Vec<f32>> = silence.iter().map(|s| s[..now as usize].to_vec()).collect();
             (self.sink)(&part)?;
             self.given += now;

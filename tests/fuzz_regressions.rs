@@ -15,6 +15,8 @@ use attacks::Attack;
 use safetensors::Dtype;
 use tessera_codec::config::{CodecConfig, VqConfig};
 use tessera_codec::engine::Model;
+use tessera_codec::prior::{Prior, PriorConfig};
+use tessera_codec::tokens::Tokens;
 
 /// Inputs made for each attack.
 const INPUTS: usize = 4000;
@@ -129,16 +131,70 @@ fn tiny_model() -> Vec<u8> {
     [&length.to_be_bytes()[..], json.as_bytes(), &weights].concat()
 }
 
-/// A seed that is refused at the door tests nothing behind it. After a change of the network,
-/// `TESSERA_SEEDS=write cargo test --test fuzz_regressions` writes it anew.
-#[test]
-fn the_seed_of_a_model_is_one() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seeds/model/tiny");
-    if std::env::var("TESSERA_SEEDS").is_ok_and(|value| value == "write") {
-        fs::write(&path, tiny_model()).unwrap();
+/// A prior for its tokens, as small.
+fn tiny_prior(model: &Model) -> Vec<u8> {
+    let config = PriorConfig {
+        embedding: 1,
+        dim: 2,
+        blocks: 1,
+        kernel: 2,
+        expansion: 1,
+        width: 2,
+        steps: 8,
+        ..support::default_prior(model)
+    };
+    let json = config.to_json().unwrap();
+    let length = u16::try_from(json.len()).unwrap();
+    let weights = support::prior_weights(&config, 2, 3.0, Dtype::F16);
+    [&length.to_be_bytes()[..], json.as_bytes(), &weights].concat()
+}
+
+/// What the prior's coder makes of some chunks of tokens, as the attack on it reads them.
+fn coded(prior: &Prior, levels: usize, channels: usize) -> Vec<u8> {
+    let mut random = support::Random::new(levels as u32);
+    let mut channel = |steps: usize| {
+        let mut tokens = Tokens::new(levels);
+        let count = steps * prior.codes_per_step(levels);
+        let code = |draw: f32| ((draw + 1.0) * 1.99) as u16;
+        let codes: Vec<u16> = (0..count).map(|_| code(random.draw())).collect();
+        tokens.extend_steps(&codes, prior.layout());
+        tokens
+    };
+    let steps = [8, 8, 1, 5];
+    let mut chunk = |steps: usize| (0..channels).map(|_| channel(steps)).collect::<Vec<_>>();
+    let chunks: Vec<_> = steps.into_iter().map(&mut chunk).collect();
+    let coded = prior.coder(levels).unwrap().encode(&chunks);
+    let mut bytes = vec![levels as u8 - 1, channels as u8 - 1];
+    for (steps, coded) in steps.into_iter().zip(coded) {
+        let coded = coded.unwrap();
+        bytes.extend([steps as u8, u8::try_from(coded.len()).unwrap()]);
+        bytes.extend(coded);
     }
-    let seed = fs::read(&path).unwrap();
-    assert!(seed == tiny_model(), "{} is of another network", path.display());
-    let length = 2 + usize::from(u16::from_be_bytes([seed[0], seed[1]]));
-    Model::from_bytes(&seed[2..length], &seed[length..], &path).unwrap();
+    bytes
+}
+
+/// A seed that is refused at the door tests nothing behind it. After a change of a network,
+/// `TESSERA_SEEDS=write cargo test --test fuzz_regressions` writes these anew.
+#[test]
+fn seeds_made_of_weights_are_those_of_today() {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seeds");
+    let check = |name: &str, bytes: &[u8]| {
+        let path = seeds.join(name);
+        if std::env::var("TESSERA_SEEDS").is_ok_and(|value| value == "write") {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, bytes).unwrap();
+        }
+        assert!(fs::read(&path).unwrap() == bytes, "{} is of another network", path.display());
+    };
+    let bytes = tiny_model();
+    check("model/tiny", &bytes);
+    let (config, weights) = attacks::tiny::parts(&bytes).unwrap();
+    let model = Model::from_bytes(config, weights, &seeds).unwrap();
+    let bytes = tiny_prior(&model);
+    check("prior/tiny", &bytes);
+    let (config, weights) = attacks::tiny::parts(&bytes).unwrap();
+    let prior = Prior::from_bytes(config, weights, &seeds).unwrap();
+    check("entropy/mono", &coded(&prior, 2, 1));
+    check("entropy/stereo", &coded(&prior, 2, 2));
+    check("entropy/coarse-3", &coded(&prior, 1, 3));
 }

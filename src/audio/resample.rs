@@ -28,8 +28,10 @@ const SINC_BLOCK: usize = 512;
 /// Zeros tried in front of the interpolated filter's input, fewer than this.
 const SINC_LEADS: u64 = 4096;
 
-/// Output frames a block of [`StreamResampler::block_frames`] makes, at most.
+/// Output frames a block of [`StreamResampler::block_frames`] makes, at most, and samples of all channels
+/// together, of which a file may have many.
 const BLOCK_FRAMES: u64 = 1 << 15;
+const BLOCK_SAMPLES: u64 = 1 << 17;
 
 /// Length of `frames` samples at `from` Hz after conversion to `to` Hz: `round(frames * to / from)`.
 pub fn resampled_len(frames: u64, from: u32, to: u32) -> u64 {
@@ -131,7 +133,8 @@ impl StreamResampler {
     /// Frames to pass to [`StreamResampler::process`] at most, so that the output of a call stays
     /// small (some ten thousand frames) however far the rates are apart.
     pub fn block_frames(&self) -> usize {
-        (BLOCK_FRAMES * u64::from(self.from) / u64::from(self.to)).clamp(1, BLOCK_FRAMES) as usize
+        let most = BLOCK_FRAMES.min(BLOCK_SAMPLES / self.channels as u64);
+        (most * u64::from(self.from) / u64::from(self.to)).clamp(1, most) as usize
     }
 
     /// Frames given so far.

@@ -299,6 +299,29 @@ impl<R: Read + Seek> ContainerReader<R> {
         Ok(due)
     }
 
+    /// Steps of all chunks whose checksum holds, whatever their payload. Reads the whole file, decodes nothing,
+    /// and leaves the reader where it is.
+    ///
+    /// # Errors
+    /// When the system refuses to give the bytes.
+    pub fn intact_steps(&mut self) -> Result<u64, ReadError> {
+        let ahead = std::mem::take(&mut self.ahead);
+        let place = (self.next, self.position, self.ended, self.total);
+        self.go_to(0, self.header_bytes);
+        let (mut steps, mut failed) = (0, None);
+        while !self.ended && failed.is_none() {
+            match self.advance() {
+                Ok(Some(Found::Chunk(chunk))) => steps += u64::from(chunk.head.steps),
+                Ok(Some(Found::Damage(_))) => {}
+                Ok(None) => break,
+                Err(error) => failed = Some(error),
+            }
+        }
+        (self.next, self.position, self.ended, self.total) = place;
+        self.ahead = ahead;
+        failed.map_or(Ok(steps), |error| Err(error.into()))
+    }
+
     /// The next chunk or damage; `None` at the end.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use crate::tokens::Tokens;
 /// Steps computed at once: the weights are read once for all of them, and memory stays small.
 const BATCH: usize = 32;
 /// And by all channels of a decoder together, of which a file may claim many: each step at once takes room.
-const DECODED: usize = 4 * BATCH;
+const DECODED: usize = 2 * BATCH;
 
 /// Samples of some steps by channel, or why there are none.
 pub type Decoded = Result<Vec<Vec<f32>>, EngineError>;

@@ -24,6 +24,7 @@ fn read(bytes: &[u8]) {
     let written = header.to_bytes().unwrap();
     assert_eq!(written, bytes[..written.len()], "a header can be written in one way only");
     let promised = reader.steps();
+    let intact = reader.intact_steps().unwrap();
     let items: Vec<Item> = reader.by_ref().map(Result::unwrap).collect();
     assert!(items.len() <= 3 + bytes.len() / 6, "{} items", items.len());
     let mut due = 0;
@@ -54,6 +55,9 @@ fn read(bytes: &[u8]) {
         assert_eq!(reader.chunks(), Some(due));
     }
     assert_eq!(reader.next_item().unwrap(), None, "the end is the end");
+    assert_eq!(reader.intact_steps().unwrap(), intact);
+    let given: u64 = chunks(&items).map(|chunk| chunk.steps as u64).sum();
+    assert!(intact == given || intact > given && items.iter().any(bad), "{intact}, not {given}");
 
     let summary = reader.summary().unwrap();
     assert_eq!(summary.intact_chunks + summary.damaged_chunks, u64::from(due));
@@ -92,11 +96,7 @@ fn repair_it(bytes: &[u8], items: &[Item]) {
     assert!(chunks(&after).eq(chunks(items)));
     assert_eq!(steps(&after), steps(items));
     // Without the prior a chunk whose checksum holds is kept, whatever its payload.
-    let bad = |item: &&Item| {
-        matches!(item, Item::Damage(damage) if matches!(
-            damage.reason, DamageReason::Coding | DamageReason::Code { .. }))
-    };
-    let unchecked = after.iter().filter(bad).count();
+    let unchecked = after.iter().filter(|item| bad(item)).count();
     assert!(unchecked == 0 || reader.header().prior_id.is_some());
     assert_eq!(done.kept_chunks as usize, chunks(items).count() + unchecked);
     for item in after.iter().filter(|item| !bad(item)) {
@@ -105,6 +105,12 @@ fn repair_it(bytes: &[u8], items: &[Item]) {
     }
     let (again, _) = repair(Cursor::new(&mended), Vec::new()).unwrap();
     assert!(again == mended);
+}
+
+/// Whether it is a chunk whose checksum holds, but not its payload.
+fn bad(item: &Item) -> bool {
+    matches!(item, Item::Damage(damage) if matches!(
+        damage.reason, DamageReason::Coding | DamageReason::Code { .. }))
 }
 
 fn steps(items: &[Item]) -> u64 {

@@ -9,9 +9,13 @@
 
 pub mod config;
 pub mod container;
+pub mod entropy;
 mod escapes;
 pub mod model;
 pub mod payload;
+pub mod prior;
+pub mod stream;
+pub mod tiny;
 pub mod wav;
 
 /// An attack: its name, which is also that of its folders of seeds and regressions, and what it does
@@ -22,10 +26,13 @@ pub struct Attack {
 }
 
 /// All attacks.
-pub const ALL: [Attack; 5] = [
+pub const ALL: [Attack; 8] = [
     Attack { name: "container", run: container::attack },
     Attack { name: "payload", run: payload::attack },
     Attack { name: "wav", run: wav::attack },
     Attack { name: "config", run: config::attack },
     Attack { name: "model", run: model::attack },
+    Attack { name: "prior", run: prior::attack },
+    Attack { name: "entropy", run: entropy::attack },
+    Attack { name: "stream", run: stream::attack },
 ];

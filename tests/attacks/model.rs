@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::tiny;
 use tessera_codec::engine::{Model, StreamDecoder, StreamEncoder};
 
 /// The weights of the smallest model there is, and more.
@@ -11,9 +12,7 @@ const MOST_WEIGHT_BYTES: usize = 1 << 16;
 /// samples and any codes. Codes beyond the codebooks are errors, and no call writes more than there is
 /// room for.
 pub fn attack(bytes: &[u8]) {
-    let Some((length, rest)) = bytes.split_first_chunk() else { return };
-    let length = usize::from(u16::from_be_bytes(*length));
-    let Some((config, weights)) = rest.split_at_checked(length) else { return };
+    let Some((config, weights)) = tiny::parts(bytes) else { return };
     if weights.len() > MOST_WEIGHT_BYTES {
         return;
     }

@@ -244,6 +244,57 @@ fn token_files_that_cannot_be_decoded() {
     }
 }
 
+/// The longest sound that few bytes can promise: by a header, or by chunks that claim to be far apart.
+#[test]
+fn hours_that_are_lost_are_not_made_up() {
+    let good = tsr();
+    let four_hours = 48_000u64 * 3600 * 4;
+    let promised = |to: usize| {
+        let bytes = at::set(&good, HEADER, at::SAMPLES, &four_hours.to_be_bytes());
+        bytes[..to].to_vec()
+    };
+    let second = good.windows(5).position(|bytes| bytes == [0xF5, 0xC3, 0, 0, 1]).unwrap();
+    let renumbered = |number: u32| {
+        let mut chunk = good[HEADER..second].to_vec();
+        chunk[2..5].copy_from_slice(&number.to_be_bytes()[1..]);
+        let end = chunk.len() - 4;
+        let crc = crc32fast::hash(&chunk[2..end]).to_be_bytes();
+        chunk[end..].copy_from_slice(&crc);
+        chunk
+    };
+    let apart = (0..9).flat_map(|n| renumbered(n * 100_000));
+    // Either gap alone would be made up.
+    let gaps = [0, 41, 722].into_iter().flat_map(renumbered);
+    let cases: [(&str, Vec<u8>, &str); 4] = [
+        ("nothing after a header", promised(HEADER), "and 0 are there"),
+        ("a chunk after a header", promised(second), "and 1 are there"),
+        ("chunks days apart", good[..HEADER].iter().copied().chain(apart).collect(), "and 9 are"),
+        ("many gaps", good[..HEADER].iter().copied().chain(gaps).collect(), "720 seconds or more"),
+    ];
+    for (name, bytes, words) in cases {
+        let folder = Folder::new();
+        let file = format!("{}.tsr", name.replace(' ', "_"));
+        std::fs::write(folder.path(&file), bytes).unwrap();
+        let (input, out) = (folder.text(&file), folder.text("out.wav"));
+        let ran = tessera(&["decode", &input, &out, "--model", model()]);
+        ran.expect(1, &[&file, "of the file's sound are lost", words]);
+        assert_eq!(folder.names(), [&file[..]], "{name} leaves something");
+    }
+}
+
+/// A reason that a message tells is not told again.
+#[test]
+fn reasons_are_told_once() {
+    let folder = Folder::new();
+    let ran =
+        tessera(&["train", &folder.text("none"), "--out", &folder.text("run"), "--steps", "1"]);
+    ran.expect(1, &["none: No such file or directory"]);
+    assert_eq!(ran.stderr.matches("No such file").count(), 1, "{}", ran.stderr);
+    std::fs::write(folder.path("text.wav"), "not a sound").unwrap();
+    let ran = tessera(&["tokens", &folder.text("text.wav"), "--out", &folder.text("t.npz")]);
+    assert!(ran.stdout.contains(" 0.0x real time"), "{}", ran.stdout);
+}
+
 #[test]
 fn damaged_token_files_are_decoded_with_the_damage_named() {
     let good = tsr();

@@ -6,6 +6,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tessera_codec::audio::WavFormat;
+use tessera_codec::bitstream::Header;
+use tessera_codec::engine::Model;
+use tessera_codec::files;
+use tessera_codec::prior::Prior;
 
 use crate::at;
 use crate::common::{Folder, model, tessera, tone};
@@ -100,4 +104,43 @@ fn small_files_that_promise_much() {
         assert!(decode_kb < model_kb + MOST_KB, "{name}: {decode_kb} kB, the model {model_kb} kB");
     }
     println!("at most {most} kB beside the model's {model_kb} kB");
+}
+
+/// The same with the shipped model and its prior: beside what the program takes that has loaded both.
+#[test]
+fn small_files_for_the_shipped_model() {
+    let (model, prior) = (Model::shipped().unwrap(), Prior::shipped().unwrap().unwrap());
+    let header = |rate, channels, levels| Header {
+        samples: Some(u64::from(rate)),
+        ..files::header_of(&model, rate, channels, levels)
+    };
+    let other = Header { model_id: [7; 16], ..header(48_000, 1, 7) };
+    let with_prior = |header: Header| header.with_prior(prior.id(), 64);
+    let cases = [
+        ("another model's", other),
+        ("a second of mono", header(48_000, 1, 7)),
+        ("the same with the prior", with_prior(header(48_000, 1, 3))),
+        ("32 channels", header(48_000, 32, 7)),
+        ("32 channels at 44,101 Hz", header(44_101, 32, 7)),
+        ("32 channels at 767,999 Hz", header(767_999, 32, 7)),
+        ("the same with the prior", with_prior(header(767_999, 32, 3))),
+    ];
+    let folder = Folder::new();
+    let [tsr, out] = ["a.tsr", "b.wav"].map(|name| folder.text(name));
+    let mut model_kb = 0;
+    for (name, header) in cases {
+        let mut bytes = header.to_bytes().unwrap();
+        assert!(bytes.len() <= 100);
+        bytes.resize(100, 0x5A);
+        std::fs::write(&tsr, bytes).unwrap();
+        let (kb, code) = peak_kb(&["decode", &tsr, &out, "--force", "--json"]);
+        println!("{name}: {kb} kB, exit code {}", code.unwrap_or(-1));
+        if model_kb == 0 {
+            assert_eq!(code, Some(1));
+            model_kb = kb;
+            continue;
+        }
+        assert_eq!(code, Some(3), "{name}");
+        assert!(kb < model_kb + MOST_KB, "{name}: {kb} kB, the model {model_kb} kB");
+    }
 }

@@ -267,6 +267,22 @@ fn a_sea_of_heads_of_large_chunks_takes_no_hours() {
     assert!(numbers.ends_with(&[3, 4, 5]), "{numbers:?}");
 }
 
+/// Counting what is there disturbs nobody who is reading.
+#[test]
+fn intact_steps_are_counted_from_anywhere() {
+    let mut bytes = test_file(Some(SAMPLES));
+    bytes[HEADER + 2 * CHUNK + 20] ^= 1;
+    let whole = read(&bytes).unwrap();
+    let intact: usize = chunks(&whole).iter().map(|chunk| chunk.steps).sum();
+    let mut reader = ContainerReader::open(Cursor::new(&bytes[..])).unwrap();
+    for item in &whole {
+        assert_eq!(reader.intact_steps().unwrap(), intact as u64);
+        assert_eq!(reader.next_item().unwrap().as_ref(), Some(item));
+    }
+    assert_eq!(reader.intact_steps().unwrap(), intact as u64);
+    assert_eq!(reader.next_item().unwrap(), None);
+}
+
 /// A sync word is found wherever the slices that are scanned happen to end.
 #[test]
 fn garbage_of_every_length_is_passed() {

@@ -140,7 +140,8 @@ impl Batch<'_> {
                 report::print_json(&value)?;
             }
             None => {
-                let seconds: f64 = new().map(|done| done.seconds).sum();
+                // Nothing added up is -0.
+                let seconds = new().map(|done| done.seconds).sum::<f64>() + 0.0;
                 let damaged = match damaged {
                     0 => String::new(),
                     count => format!("{count} of them damaged, "),
@@ -176,7 +177,7 @@ impl Batch<'_> {
             }
             Err(error) => {
                 row.insert("result".into(), json!("failed"));
-                row.insert("error".into(), json!(format!("{error:#}")));
+                row.insert("error".into(), json!(report::reasons(error)));
             }
         }
         row.into()
@@ -214,7 +215,7 @@ impl Batch<'_> {
                         }
                     }
                     Err(error) if !self.interrupt.asked() => {
-                        progress.warn(&format!("left out: {error:#}"));
+                        progress.warn(&format!("left out: {}", report::reasons(error)));
                     }
                     Err(_) => {}
                 }

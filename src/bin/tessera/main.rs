@@ -117,7 +117,7 @@ fn main() -> ExitCode {
         Ok(Outcome::Damaged) => ExitCode::from(3),
         Err(error) if pipe::reader_is_gone(&error) => ExitCode::from(pipe::EXIT_CODE),
         Err(error) => {
-            report::note(&format!("error: {error:#}"));
+            report::note(&format!("error: {}", report::reasons(&error)));
             ExitCode::from(1)
         }
     }

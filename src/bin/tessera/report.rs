@@ -48,6 +48,19 @@ pub fn rewrite(text: &str) {
     let _ = write!(stderr, "\r\x1b[K{text}").and_then(|()| stderr.flush());
 }
 
+/// An error and its reasons, but for those that the message before has told already.
+pub fn reasons(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for reason in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = reason;
+        } else if !text.contains(&reason) {
+            text = format!("{text}: {reason}");
+        }
+    }
+    text
+}
+
 /// Warns of something.
 pub fn warn(text: &str) {
     note(&format!("warning: {text}"));

@@ -218,7 +218,7 @@ pub fn run(args: Args) -> Result<Outcome> {
             Ok(rows) => tables.iter_mut().zip(rows).for_each(|(table, row)| table.rows.push(row)),
             Err(error) if interrupt.asked() => return Err(error),
             Err(error) => {
-                progress.warn(&format!("{name} is left out: {error:#}"));
+                progress.warn(&format!("{name} is left out: {}", report::reasons(&error)));
                 failed.push(name.clone());
             }
         }
