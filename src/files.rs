@@ -20,9 +20,11 @@ const BLOCK: usize = 1 << 14;
 /// Steps encoded at a time: enough for threads to be worth their while.
 const SEGMENT_STEPS: usize = 64;
 /// Lost samples, of all channels together, that are made up whatever else a file holds: 23 minutes of one
-/// channel at 48 kHz. More than that is made up only where as much is intact. A header alone, or chunks of
-/// a few bytes that claim to be hours apart, must not become gigabytes of silence.
+/// channel at 48 kHz. A header alone, or chunks of a few bytes that claim to be hours apart, must not become
+/// gigabytes of silence.
 const MOST_MADE_UP: f64 = (1u64 << 26) as f64;
+/// Steps that are made up for each intact one beyond that: an hour of which a minute is left keeps its length.
+const MADE_UP_FOR_ONE: u64 = 64;
 
 /// A file that cannot be coded.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +66,7 @@ pub enum FilesError {
     /// The header contradicts the model it names.
     #[error("the file's header does not fit the model it names: its {0} is another one")]
     Contradiction(&'static str),
-    /// Hours are lost, and less is intact.
+    /// Hours are lost, and next to nothing is intact.
     #[error(
         "{lost:.0} seconds or more of the file's sound are lost and {intact:.0} are there: that much is not made up"
     )]
@@ -420,7 +422,7 @@ fn check_made_up<R: Read + Seek>(
         Some(intact) => intact,
         None => *intact.insert(reader.intact_steps()?),
     };
-    if lost <= intact {
+    if lost <= intact.saturating_mul(MADE_UP_FOR_ONE) {
         return Ok(());
     }
     Err(FilesError::MostlyMissing { lost: lost as f64 * step, intact: intact as f64 * step })

@@ -1,6 +1,6 @@
 //! A small VST3 host: it loads what cargo built through `GetPluginFactory` and calls the interfaces themselves, so
 //! that it can do what hosts with manners never would.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{CString, c_void};
