@@ -11,6 +11,7 @@ pub mod exchange;
 pub mod line;
 pub mod models;
 pub mod monitor;
+pub mod pace;
 pub mod params;
 pub mod presets;
 pub mod processor;

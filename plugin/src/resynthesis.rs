@@ -1,13 +1,15 @@
 //! The codec on the audio thread, at the model's rate: samples in, samples out, a fixed delay.
 //!
 //! A step's tokens need all of its samples, so its work can begin only when they are there. It is spread
-//! evenly over the time in which the next step's samples come in, in small units, so that no block carries
-//! much more than its share however small it is. That costs a step of delay and no more.
+//! evenly over the time in which the next step's samples come in, in small units, each due by what it costs
+//! ([`Pace`]), so that no block carries much more than its share however small it is. That costs a step of
+//! delay and no more.
 
 use std::sync::Arc;
 
 use tessera_codec::engine::{Model, StreamDecoder, StreamEncoder};
 
+use crate::pace::Pace;
 use crate::tokens::{self, Neighbours, Range, SCALES, TokenEffects};
 
 /// The most codes that a step may have to be shown in the editor.
@@ -69,6 +71,9 @@ pub struct Resynthesis {
     /// By channel, the codes of the step at work.
     codes: Box<[Box<[u16]>]>,
     effects: TokenEffects,
+    pace: Pace,
+    /// Units of work after which a step is encoded.
+    encoded: usize,
     /// Samples of the current step that have come in.
     filled: usize,
     /// Whether the step before is being worked on, and the units of work done on it.
@@ -91,14 +96,22 @@ impl Resynthesis {
     /// A stream at its beginning.
     pub fn new(model: &Model, neighbours: Arc<Neighbours>, channels: usize) -> Self {
         let per_step = model.codes_per_step(model.levels());
+        let streams: Box<[Channel]> = (0..channels)
+            .map(|_| Channel {
+                encoder: StreamEncoder::new(model),
+                decoder: StreamDecoder::new(model),
+                ready: vec![0.0; model.chunk_samples()].into(),
+            })
+            .collect();
+        let encoding = streams.first().map_or(&[][..], |channel| channel.encoder.unit_costs());
+        let decoding = streams.first().map_or(&[][..], |channel| channel.decoder.unit_costs());
+        // Each unit is done for one channel after the other.
+        let costs = encoding.iter().chain(decoding);
+        let costs = costs.flat_map(|cost| std::iter::repeat_n(*cost, channels));
         Self {
-            channels: (0..channels)
-                .map(|_| Channel {
-                    encoder: StreamEncoder::new(model),
-                    decoder: StreamDecoder::new(model),
-                    ready: vec![0.0; model.chunk_samples()].into(),
-                })
-                .collect(),
+            pace: Pace::new(costs, model.chunk_samples()),
+            encoded: encoding.len() * channels,
+            channels: streams,
             codes: (0..channels).map(|_| vec![0; per_step].into()).collect(),
             effects: TokenEffects::new(model, neighbours, channels),
             filled: 0,
@@ -163,30 +176,22 @@ impl Resynthesis {
         }
     }
 
-    /// Units of work that a step has in all.
-    fn units(&self) -> usize {
-        let each = |channel: &Channel| channel.encoder.units() + channel.decoder.units();
-        self.channels.iter().map(each).sum()
-    }
-
     /// Does as much of the work as is due.
     fn work(&mut self, observer: &mut impl Observer) {
         if !self.working {
             return;
         }
-        let due = self.units() * self.filled / self.model.chunk_samples();
         let channels = self.channels.len();
-        let encoded = self.channels.iter().map(|channel| channel.encoder.units()).sum();
-        while self.done < due {
+        while self.pace.is_due(self.done, self.filled) {
             // Channels take turns, so that a unit's weights are still in the cache for the next one.
             let channel = &mut self.channels[self.done % channels];
-            if self.done < encoded {
+            if self.done < self.encoded {
                 channel.encoder.advance(1);
             } else {
                 channel.decoder.advance(1);
             }
             self.done += 1;
-            if self.done == encoded {
+            if self.done == self.encoded {
                 self.exchange(observer);
             }
         }
@@ -356,6 +361,30 @@ mod tests {
                 assert_eq!(out[5280..], coded[..sound.len() - 5280], "{levels} levels in {block}");
             }
         }
+    }
+
+    #[test]
+    fn every_block_carries_about_the_same() {
+        let stage = Resynthesis::new(&MODEL.0, MODEL.1.clone(), 2);
+        let Channel { encoder, decoder, .. } = &stage.channels[0];
+        let costs: Vec<u64> = encoder
+            .unit_costs()
+            .iter()
+            .chain(decoder.unit_costs())
+            .flat_map(|cost| [*cost, *cost])
+            .collect();
+        let chunk = MODEL.0.chunk_samples();
+        let (mut done, mut largest) = (0, 0);
+        for filled in (64..=chunk).step_by(64) {
+            let first = done;
+            while stage.pace.is_due(done, filled) {
+                done += 1;
+            }
+            largest = largest.max(costs[first..done].iter().sum());
+        }
+        assert_eq!(done, costs.len(), "all of it is done when the next step begins");
+        let share = costs.iter().sum::<u64>() as f64 * 64.0 / chunk as f64;
+        assert!((largest as f64) < 1.2 * share, "{largest} of {share}");
     }
 
     #[test]

@@ -59,7 +59,7 @@ impl BandLevels {
 
     /// Cost of `rows` frames, in multiply-adds of a matrix product, as measured: the FFT is scalar.
     pub fn cost(&self, rows: usize) -> u64 {
-        (self.shape.len() * rows * 130) as u64
+        (self.shape.len() * rows * 225) as u64
     }
 
     /// Levels of each frame in `out`, (frames, bands), from `samples` that begin a window less a hop

@@ -58,9 +58,10 @@ impl Block {
         })
     }
 
-    /// Cost of [`mix`](Self::mix) for `rows` rows, in multiply-adds.
+    /// Cost of [`mix`](Self::mix) for `rows` rows, in multiply-adds of a matrix product, as measured: the
+    /// convolution loads and stores a number for each of its own.
     pub fn mix_cost(&self, rows: usize) -> u64 {
-        (self.depthwise.len() * rows) as u64 + normalize_cost(self.depthwise_bias.len(), rows)
+        (8 * self.depthwise.len() * rows) as u64 + normalize_cost(self.depthwise_bias.len(), rows)
     }
 
     /// Bytes of memory.

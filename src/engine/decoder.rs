@@ -25,7 +25,8 @@ pub(super) enum DecodeTask {
     Narrow(usize, Range<usize>),
     Normalize,
     Head(Range<usize>),
-    /// The spectrum of one of the step's frames, by its place.
+    /// The spectrum of one of the step's frames, by its place, in two parts.
+    Learned(usize),
     Spectrum(usize),
     /// And what becomes of it.
     Transform(usize),
@@ -68,6 +69,8 @@ pub(super) fn decode_schedule(
         }
         for place in 0..rows {
             let window = config.synthesis_window as u64;
+            let excite = if config.voiced_bands > 0 { EXCITE_COST } else { 0 };
+            tasks.push((DecodeTask::Learned(place), window * (LEARNED_COST + excite)));
             tasks.push((DecodeTask::Spectrum(place), window * SPECTRUM_COST));
             tasks.push((DecodeTask::Transform(place), window * TRANSFORM_COST));
         }
@@ -76,11 +79,15 @@ pub(super) fn decode_schedule(
     Schedule::whole_and_in_units(tasks)
 }
 
-/// Cost of a sample of a frame's spectrum in multiply-adds of a matrix product, as measured for windows of
-/// 1920.
-const SPECTRUM_COST: u64 = 75;
-/// The same for its inverse FFT, which is scalar code, and overlap-add.
-const TRANSFORM_COST: u64 = 135;
+/// Cost of a sample of a frame's noise and learned bins, in multiply-adds of a matrix product, as measured for
+/// windows of 1920.
+const LEARNED_COST: u64 = 5;
+/// The same for what they excite: two FFTs, which are scalar code, of a quarter of the window.
+const EXCITE_COST: u64 = 170;
+/// The same for the bins above.
+const SPECTRUM_COST: u64 = 74;
+/// The same for the inverse FFT and overlap-add.
+const TRANSFORM_COST: u64 = 160;
 
 /// Turns one channel of codes into samples.
 ///
@@ -324,6 +331,12 @@ impl StreamDecoder {
         self.model.weights.decode[1].units()
     }
 
+    /// What each unit of a step costs, as estimated from its operations, in a measure that encoder and
+    /// decoder share: for spreading a step's work evenly over time.
+    pub fn unit_costs(&self) -> &[u64] {
+        self.model.weights.decode[1].costs()
+    }
+
     /// The largest unit's share of a step's work, 0 to 1, as estimated from its operations.
     pub fn largest_unit_share(&self) -> f64 {
         self.model.weights.decode[1].largest_share()
@@ -447,15 +460,19 @@ impl State {
                 let x = Rows { values: &self.out, stride: dim, count: rows };
                 kernels.product(&weights.head, panels.clone(), x, &mut self.head);
             }
-            // Several steps at once are never computed in units: then all is done in the second task.
+            // Several steps at once are never computed in units: then all is done in the last task.
+            DecodeTask::Learned(place) if work.steps == 1 => {
+                self.learned(weights, kernels, *place);
+            }
             DecodeTask::Spectrum(place) if work.steps == 1 => {
                 self.spectrum(weights, kernels, *place);
             }
-            DecodeTask::Spectrum(_) => {}
+            DecodeTask::Learned(_) | DecodeTask::Spectrum(_) => {}
             DecodeTask::Transform(place) => {
                 // One frame at a time, in their order: each adds to what those before it left.
                 for frame in place * work.steps..(place + 1) * work.steps {
                     if work.steps > 1 {
+                        self.learned(weights, kernels, frame);
                         self.spectrum(weights, kernels, frame);
                     }
                     let samples = &mut self.samples[frame * config.hop..][..config.hop];
@@ -465,13 +482,19 @@ impl State {
         }
     }
 
-    fn spectrum(&mut self, weights: &Weights, kernels: Kernels, frame: usize) {
+    fn learned(&mut self, weights: &Weights, kernels: Kernels, frame: usize) {
         let number = self.frame.wrapping_add(frame as u64);
         let width = weights.head.outputs();
         let head = &mut self.head[frame * width..][..width];
         if let Some(colour) = &mut self.colour {
             colour.tint(&mut head[..weights.synthesis.magnitudes()]);
         }
-        weights.synthesis.spectrum(kernels, number, head, &mut self.synthesis);
+        weights.synthesis.learned(kernels, number, head, &mut self.synthesis);
+    }
+
+    fn spectrum(&mut self, weights: &Weights, kernels: Kernels, frame: usize) {
+        let width = weights.head.outputs();
+        let head = &self.head[frame * width..][..width];
+        weights.synthesis.spectrum(kernels, head, &mut self.synthesis);
     }
 }

@@ -326,6 +326,12 @@ impl StreamEncoder {
         self.model.weights.encode[1].units()
     }
 
+    /// What each unit of a step costs, as estimated from its operations, in a measure that encoder and
+    /// decoder share: for spreading a step's work evenly over time.
+    pub fn unit_costs(&self) -> &[u64] {
+        self.model.weights.encode[1].costs()
+    }
+
     /// The largest unit's share of a step's work, 0 to 1, as estimated from its operations.
     pub fn largest_unit_share(&self) -> f64 {
         self.model.weights.encode[1].largest_share()

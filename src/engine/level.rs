@@ -104,7 +104,7 @@ impl Level {
     pub fn costs(&self, rows: usize) -> [u64; 3] {
         let count = rows / self.stride;
         let of = |m: &Matrix| super::schedule::product_cost(m, m.panels(), count);
-        [4 * of(&self.down), 3 * of(&self.scores), 3 * of(&self.up)]
+        [3 * of(&self.down), 2 * of(&self.scores), 2 * of(&self.up)]
     }
 
     /// Bytes of memory.

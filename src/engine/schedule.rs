@@ -13,9 +13,9 @@ const UNITS: u64 = 64;
 #[derive(Debug)]
 pub struct Schedule<T> {
     tasks: Box<[T]>,
-    /// Where each unit ends in `tasks`.
+    /// Where each unit ends in `tasks`, and what it costs.
     ends: Box<[usize]>,
-    largest_share: f64,
+    costs: Box<[u64]>,
 }
 
 impl<T: Clone> Schedule<T> {
@@ -23,21 +23,22 @@ impl<T: Clone> Schedule<T> {
     fn new(tasks: &[(T, u64)]) -> Self {
         let total: u64 = tasks.iter().map(|(_, cost)| *cost).sum();
         let target = total / UNITS;
-        let mut ends = Vec::new();
-        let (mut cost, mut largest) = (0, 0);
+        let (mut ends, mut costs) = (Vec::new(), Vec::new());
+        let mut cost = 0;
         for (i, (_, more)) in tasks.iter().enumerate() {
             if cost > 0 && cost + more > target {
                 ends.push(i);
+                costs.push(cost);
                 cost = 0;
             }
             cost += more;
-            largest = largest.max(cost);
         }
         ends.push(tasks.len());
+        costs.push(cost);
         Self {
             tasks: tasks.iter().map(|(task, _)| task.clone()).collect(),
             ends: ends.into(),
-            largest_share: largest as f64 / total.max(1) as f64,
+            costs: costs.into(),
         }
     }
 
@@ -65,9 +66,15 @@ impl<T: Clone> Schedule<T> {
         &self.tasks
     }
 
+    /// What each unit costs, as estimated.
+    pub fn costs(&self) -> &[u64] {
+        &self.costs
+    }
+
     /// The largest unit's share of the whole cost, 0 to 1, as estimated.
     pub fn largest_share(&self) -> f64 {
-        self.largest_share
+        let largest = self.costs.iter().copied().max().unwrap_or(0);
+        largest as f64 / self.costs.iter().sum::<u64>().max(1) as f64
     }
 }
 
@@ -76,9 +83,9 @@ pub fn product_cost(matrix: &Matrix, panels: usize, rows: usize) -> u64 {
     (panels * WIDTH * matrix.inputs() * rows) as u64
 }
 
-/// Cost of normalising `rows` rows of `dim`, and of other passes over them that are as long.
+/// Cost of normalising `rows` rows of `dim`, and of other passes over them that are as long, as measured.
 pub fn normalize_cost(dim: usize, rows: usize) -> u64 {
-    (dim * rows * 20) as u64
+    (dim * rows * 60) as u64
 }
 
 /// The panels of a product with `rows` rows in parts that cost at most `most`, or are one panel.

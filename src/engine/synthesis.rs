@@ -71,17 +71,22 @@ impl Synthesis {
         self.head.magnitudes()
     }
 
-    /// The spectrum of frame number `frame` of the stream from its outputs of the head, as
-    /// [`transform`](Self::transform) takes it.
-    pub fn spectrum(&self, kernels: Kernels, frame: u64, head: &[f32], state: &mut SynthesisState) {
+    /// The first part of the spectrum of frame number `frame` of the stream, from its outputs of the head:
+    /// noise, the learned bins, and what they excite. [`spectrum`](Self::spectrum) is the second; they are
+    /// apart so that an audio thread can do one at a time.
+    pub fn learned(&self, kernels: Kernels, frame: u64, head: &[f32], state: &mut SynthesisState) {
+        let SynthesisState { excitation, re, im, .. } = state;
+        kernels.noise(&self.head.noise, frame, re, im);
+        kernels.learned_bins(&self.head.split(head), self.head.noise.shares(), re, im);
+        self.head.harmonics.excite(re, im, excitation);
+    }
+
+    /// The second part: the bins above, and all of them as [`transform`](Self::transform) takes them.
+    pub fn spectrum(&self, kernels: Kernels, head: &[f32], state: &mut SynthesisState) {
         let SynthesisState { magnitudes, voicing, excitation, re, im, buffer, .. } = state;
         let half = buffer.len();
         let row = self.head.split(head);
-        kernels.noise(&self.head.noise, frame, re, im);
-        kernels.learned_bins(&row, self.head.noise.shares(), re, im);
-        let harmonics = &self.head.harmonics;
-        harmonics.excite(re, im, excitation);
-        harmonics.bands().expand(row.voicing, voicing);
+        self.head.harmonics.bands().expand(row.voicing, voicing);
         let (above_re, above_im) = (&mut re[self.head.learned..], &mut im[self.head.learned..]);
         kernels.voice(voicing, excitation, above_re, above_im);
         kernels.lead(&row, above_re, above_im);

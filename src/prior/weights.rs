@@ -69,6 +69,14 @@ impl Prior {
         PriorFiles::load_if_any(dir)?.as_ref().map(Self::from_files).transpose()
     }
 
+    /// The prior of [`Model::shipped`](crate::engine::Model::shipped), if it has one.
+    ///
+    /// # Errors
+    /// As [`load_shipped`](Self::load_shipped).
+    pub fn shipped() -> Result<Option<Self>, ModelError> {
+        Self::load_shipped(Shipped::General)
+    }
+
     /// The prior of a shipped model, if it has one.
     ///
     /// # Errors

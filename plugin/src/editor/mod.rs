@@ -340,6 +340,7 @@ impl App {
                 );
             });
             group(ui, "LINE", |ui| {
+                ui.set_min_width(ui.available_width());
                 knob(ui, &setter, &p.loss, "Packet loss", "How many packets of 40 ms never arrive");
             });
         });
@@ -375,7 +376,7 @@ impl App {
         let params = self.parts.params.clone();
         let setter = gui.param_setter();
         ui.vertical(|ui| {
-            let width = (ui.available_width() - 8.0).max(150.0);
+            let width = ui.available_width().max(150.0);
             ui.set_width(width);
             ui.spacing_mut().item_spacing = vec2(6.0, 4.0);
             ui.horizontal(|ui| {

@@ -9,11 +9,11 @@ use super::theme;
 use crate::resynthesis::Step;
 use crate::tokens::{LONGEST_LOOP, REMEMBERED, Range, SCALES, scale};
 
-/// Width of a step in points.
-const STEP: f32 = 11.0;
+/// Width of a step in points: whole ones for the tiles of two and four to a step, too.
+const STEP: f32 = 12.0;
 
 /// Room for the names of the rows.
-const LABELS: f32 = 64.0;
+const LABELS: f32 = 88.0;
 
 /// Steps from a drag to what plays: those on their way through the rings are not there yet.
 const MARGIN: u64 = 4;
@@ -88,7 +88,9 @@ impl Mosaic {
             ui.allocate_exact_size(vec2(ui.available_width(), height), Sense::click_and_drag());
         let painter = ui.painter_at(rect);
         painter.rect_filled(rect, 4.0, theme::WELL);
-        let area = Rect::from_min_max(rect.min + vec2(LABELS, 4.0), rect.max - vec2(4.0, 4.0));
+        // At a whole point on the right, so that all tiles look alike.
+        let corner = pos2((rect.right() - 4.0).floor(), rect.bottom() - 4.0);
+        let area = Rect::from_min_max(rect.min + vec2(LABELS, 4.0), corner);
         let band = area.height() / self.rows.len().max(1) as f32;
         let last = self.steps.back().map_or(0, |step| step.number);
         let left_of = |number: u64| area.right() - (last + 1 - number.min(last + 1)) as f32 * STEP;
@@ -170,22 +172,21 @@ impl Mosaic {
             let held = frozen[scale(index)];
             let name = ["Coarse", "Middle", "Fine"][scale(index)];
             let colour = if held { theme::ICE } else { theme::TEXT };
-            let at = pos2(rect.left() + 8.0, top + band / 2.0);
+            let middle = top + band / 2.0;
             painter.text(
-                at - vec2(0.0, 7.0),
+                pos2(rect.left() + 8.0, middle),
                 Align2::LEFT_CENTER,
                 name,
                 FontId::proportional(11.0),
                 colour,
             );
-            let under = if held { "frozen".into() } else { format!("{:.0} / s", row.rate) };
-            let colour = if held { theme::ICE } else { theme::FAINT };
+            let rate = if held { "frozen".into() } else { format!("{:.0} / s", row.rate) };
             painter.text(
-                at + vec2(0.0, 6.0),
-                Align2::LEFT_CENTER,
-                under,
+                pos2(area.left() - 8.0, middle),
+                Align2::RIGHT_CENTER,
+                rate,
                 FontId::proportional(10.0),
-                colour,
+                if held { theme::ICE } else { theme::FAINT },
             );
             if held {
                 let edge = Rect::from_min_size(pos2(area.left(), top), vec2(area.width(), band))

@@ -22,7 +22,7 @@ const ROWS: usize = 96;
 const FREQUENCIES: [f32; 2] = [40.0, 16_000.0];
 
 /// Decibels that are black and white.
-const DECIBELS: [f32; 2] = [-92.0, -18.0];
+const DECIBELS: [f32; 2] = [-92.0, -10.0];
 
 /// The picture of one sound.
 pub struct Spectrogram {
@@ -152,20 +152,16 @@ impl Spectrogram {
             painter.line_segment(line, egui::Stroke::new(0.5, theme::TEXT.gamma_multiply(0.12)));
             let text =
                 if hertz < 1000.0 { "100 Hz".into() } else { format!("{} kHz", hertz / 1000.0) };
-            painter.text(
-                pos2(rect.right() - 4.0, y - 1.0),
-                Align2::RIGHT_BOTTOM,
-                text,
-                FontId::proportional(9.0),
-                theme::FAINT,
-            );
+            note(&painter, pos2(rect.right() - 4.0, y - 1.0), Align2::RIGHT_BOTTOM, text, 9.0);
         }
-        painter.text(
-            rect.left_top() + vec2(7.0, 5.0),
-            Align2::LEFT_TOP,
-            label,
-            FontId::proportional(11.0),
-            theme::TEXT,
-        );
+        note(&painter, rect.left_top() + vec2(7.0, 5.0), Align2::LEFT_TOP, label.into(), 11.0);
     }
+}
+
+/// Text that can be read on dark and on bright places.
+fn note(painter: &egui::Painter, at: egui::Pos2, anchor: Align2, text: String, size: f32) {
+    let galley = painter.layout_no_wrap(text, FontId::proportional(size), theme::TEXT);
+    let place = anchor.anchor_size(at, galley.size());
+    painter.rect_filled(place.expand2(vec2(3.0, 0.0)), 3.0, theme::WELL.gamma_multiply(0.6));
+    painter.galley(place.min, galley, theme::TEXT);
 }
