@@ -23,8 +23,10 @@ const SEGMENT_STEPS: usize = 64;
 /// channel at 48 kHz. A header alone, or chunks of a few bytes that claim to be hours apart, must not become
 /// gigabytes of silence.
 const MOST_MADE_UP: f64 = (1u64 << 26) as f64;
-/// Steps that are made up for each intact one beyond that: an hour of which a minute is left keeps its length.
+/// Steps that are made up for each intact one beyond that: an hour of which a minute is left keeps its length. And
+/// the seconds that this may come to, unless as much is intact.
 const MADE_UP_FOR_ONE: u64 = 64;
+const LONGEST_MADE_UP: f64 = 4.0 * 3600.0;
 
 /// A file that cannot be coded.
 #[derive(Debug, thiserror::Error)]
@@ -422,7 +424,9 @@ fn check_made_up<R: Read + Seek>(
         Some(intact) => intact,
         None => *intact.insert(reader.intact_steps()?),
     };
-    if lost <= intact.saturating_mul(MADE_UP_FOR_ONE) {
+    let kept =
+        lost <= intact.saturating_mul(MADE_UP_FOR_ONE) && lost as f64 * step <= LONGEST_MADE_UP;
+    if lost <= intact || kept {
         return Ok(());
     }
     Err(FilesError::MostlyMissing { lost: lost as f64 * step, intact: intact as f64 * step })
