@@ -105,15 +105,20 @@ fn the_window_shows_tokens_and_knobs() {
             && count(pixels, [0xe8, 0xe6, 0xe0]) > 500
             && colours.len() > 60
     };
-    loop {
+    // The first picture that is complete, and others after it: tiles move, also those of silence.
+    let mut seen = std::collections::HashSet::new();
+    while seen.len() < 4 {
         let now = picture(&display, &folder.path().join("screen.ppm"));
-        if now.as_ref().is_some_and(|(.., pixels)| complete(pixels)) {
-            break;
+        if let Some((.., pixels)) = now
+            && complete(&pixels)
+        {
+            seen.insert(pixels);
         }
         assert!(tessera.0.try_wait().unwrap().is_none(), "the program has ended");
         assert!(
             begun.elapsed() < Duration::from_secs(90),
-            "the window is not there or not complete"
+            "the window is not there, not complete or stands still: {} pictures",
+            seen.len()
         );
         sleep(Duration::from_millis(500));
     }

@@ -38,6 +38,11 @@ const LEAST: [f32; 2] = [900.0, 560.0];
 /// Seconds between two pictures.
 const FRAME: f32 = 1.0 / 30.0;
 
+/// How long the framework waits before it looks whether something outside asks for a picture: nothing does, as pictures
+/// are drawn all the time. Its usual 16 ms woke the window for nothing, and with X11 it never drew at all when that came
+/// before the window was shown (see [`App::build`]).
+const POLL: Duration = Duration::from_secs(3600);
+
 /// Seconds between two looks at what changes slowly.
 const SLOW: f32 = 0.4;
 
@@ -65,7 +70,10 @@ pub fn window() -> Arc<EguiEditorState> {
 /// Makes the editor; its window comes and goes.
 pub fn create(parts: Parts) -> Option<EguiEditor<App>> {
     let hint = ResizeHint::resizable().with_min_logical_size(LogicalSize::new(LEAST[0], LEAST[1]));
-    let settings = EguiNiceSettings::new().with_tile("Tessera").with_resize_hint(hint);
+    let settings = EguiNiceSettings::new()
+        .with_tile("Tessera")
+        .with_resize_hint(hint)
+        .with_repaint_poll_interval(POLL);
     create_egui_editor(parts.window.clone(), RepaintNotifier::new(), settings, App::new(parts))
 }
 
@@ -73,6 +81,8 @@ pub fn create(parts: Parts) -> Option<EguiEditor<App>> {
 pub struct App {
     parts: Parts,
     gui: Option<GuiContext>,
+    /// Whether the window that is open has had its first picture.
+    drawn: bool,
     mosaic: Mosaic,
     input: Spectrogram,
     output: Spectrogram,
@@ -101,6 +111,7 @@ impl App {
         Self {
             parts,
             gui: None,
+            drawn: false,
             mosaic: Mosaic::default(),
             input: Spectrogram::new(48_000.0),
             output: Spectrogram::new(48_000.0),
@@ -426,6 +437,11 @@ impl NiceEguiApp for App {
         nice_gui_ctx: GuiContext,
         _frame: &mut nice_plug_egui::Frame,
     ) -> Result<(), baseview::HandlerError> {
+        // With X11, baseview 0.4 answers a request for a picture before the window is shown by asking the server for an
+        // event it has not subscribed to yet, and waits for that for ever: a black window. So there are none until the
+        // first picture, which comes with the window.
+        egui_ctx.set_request_repaint_callback(|_| {});
+        self.drawn = false;
         theme::apply(&egui_ctx);
         self.gui = Some(nice_gui_ctx);
         let rate = self.input.rate();
@@ -438,8 +454,16 @@ impl NiceEguiApp for App {
         Ok(())
     }
 
-    fn ui(&mut self, ui: &mut Ui, _frame: &mut nice_plug_egui::Frame) {
+    fn ui(&mut self, ui: &mut Ui, window: &mut nice_plug_egui::Frame) {
         let Some(gui) = self.gui.clone() else { return };
+        if !std::mem::replace(&mut self.drawn, true) {
+            let waker = window.baseview_window().waker();
+            // egui takes the second picture for granted and would not ask for it.
+            waker.request_redraw();
+            ui.ctx().set_request_repaint_callback(move |request| {
+                waker.request_redraw_after(request.delay)
+            });
+        }
         self.update();
         let frame = Frame::new().fill(theme::GROUND).inner_margin(Margin::symmetric(12, 6));
         egui::CentralPanel::default().frame(frame).show(ui, |ui| {
