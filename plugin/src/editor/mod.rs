@@ -35,8 +35,8 @@ use crate::presets::{self, PRESETS};
 const SIZE: [f32; 2] = [960.0, 640.0];
 const LEAST: [f32; 2] = [900.0, 560.0];
 
-/// Seconds between two pictures.
-const FRAME: f32 = 1.0 / 30.0;
+/// Seconds between two pictures: what moves moves by steps of the codec, and more pictures than those would judder.
+const FRAME: f32 = 0.04;
 
 /// How long the framework waits before it looks whether something outside asks for a picture: nothing does, as pictures
 /// are drawn all the time. Its usual 16 ms woke the window for nothing, and with X11 it never drew at all when that came
@@ -446,6 +446,7 @@ impl NiceEguiApp for App {
         self.gui = Some(nice_gui_ctx);
         let rate = self.input.rate();
         // Textures belong to the window that was.
+        self.mosaic.close();
         (self.input, self.output) = (Spectrogram::new(rate), Spectrogram::new(rate));
         self.slow = Slow::default();
         let source = &self.parts.models.source;

@@ -2,15 +2,19 @@
 
 use std::collections::VecDeque;
 
-use egui::{Align2, Color32, FontId, Mesh, Pos2, Rect, Sense, Shape, Stroke, Ui, pos2, vec2};
+use egui::{
+    Align2, Color32, ColorImage, FontId, Mesh, Pos2, Rect, Sense, Shape, Stroke, TextureHandle,
+    TextureOptions, Ui, pos2, vec2,
+};
 use tessera_codec::engine::Model;
 
 use super::theme;
 use crate::resynthesis::Step;
 use crate::tokens::{LONGEST_LOOP, REMEMBERED, Range, SCALES, scale};
 
-/// Width of a step in points: whole ones for the tiles of two and four to a step, too.
+/// Width of a step in points, and in texels of the picture: whole ones for the tiles of two and four to a step, too.
 const STEP: f32 = 12.0;
+const TEXELS: usize = STEP as usize;
 
 /// Room for the names of the rows.
 const LABELS: f32 = 88.0;
@@ -29,6 +33,29 @@ struct Row {
     colours: Vec<Color32>,
 }
 
+impl Row {
+    /// The texels of the row's tiles in a step, the last of each darker, which parts it from the next one.
+    fn texels(&self, step: Option<&Step>) -> [Color32; TEXELS] {
+        let tile = |x: usize| x * self.count / TEXELS;
+        std::array::from_fn(|x| {
+            let Some(step) = step else { return Color32::TRANSPARENT };
+            let i = self.start + tile(x);
+            let colour = match step.codes.get(i) {
+                Some(code) if i < step.count => {
+                    let colour =
+                        self.colours.get(usize::from(*code)).copied().unwrap_or(theme::LINE);
+                    if step.lost { colour.gamma_multiply(0.25) } else { colour }
+                }
+                _ => theme::PANEL,
+            };
+            // The narrower the tiles, the fainter.
+            let gap = if self.count > 2 { 0.4 } else { 0.8 };
+            let last = self.count <= TEXELS / 2 && tile(x + 1) != tile(x);
+            if last { colour.lerp_to_gamma(theme::WELL, gap) } else { colour }
+        })
+    }
+}
+
 /// The tokens of the last seconds.
 #[derive(Debug, Default)]
 pub struct Mosaic {
@@ -36,6 +63,22 @@ pub struct Mosaic {
     steps: VecDeque<Step>,
     /// Steps under a drag.
     drag: Option<(u64, u64)>,
+    picture: Picture,
+}
+
+/// The tiles as a texture of a row of texels for each level, in which step `n` stands at `n % REMEMBERED`. So the
+/// thousands of tiles on the screen are a few rectangles, and a picture costs what is new in it.
+#[derive(Default)]
+struct Picture {
+    texture: Option<TextureHandle>,
+    /// The step after the last that is in it.
+    next: u64,
+}
+
+impl std::fmt::Debug for Picture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Picture").field("next", &self.next).finish_non_exhaustive()
+    }
 }
 
 /// What a click or a drag on the mosaic asks for.
@@ -67,6 +110,12 @@ impl Mosaic {
             })
             .collect();
         self.steps.clear();
+        self.picture = Picture::default();
+    }
+
+    /// Lets go of what belongs to a window that was closed.
+    pub fn close(&mut self) {
+        self.picture = Picture::default();
     }
 
     /// Takes a step.
@@ -75,6 +124,7 @@ impl Mosaic {
         if self.steps.back().is_some_and(|last| step.number <= last.number) {
             self.steps.clear();
             self.drag = None;
+            self.picture = Picture::default();
         }
         self.steps.push_back(step);
         while self.steps.len() > REMEMBERED {
@@ -95,36 +145,31 @@ impl Mosaic {
         let last = self.steps.back().map_or(0, |step| step.number);
         let left_of = |number: u64| area.right() - (last + 1 - number.min(last + 1)) as f32 * STEP;
 
-        let mut tiles = Mesh::default();
-        for step in self.steps.iter().rev() {
-            let left = left_of(step.number);
-            if left + STEP < area.left() {
-                break;
-            }
-            for (index, row) in self.rows.iter().enumerate() {
-                let top = area.top() + band * index as f32;
-                let width = STEP / row.count as f32;
-                for i in 0..row.count {
-                    let tile = Rect::from_min_size(
-                        pos2(left + width * i as f32, top + 1.0),
-                        vec2(width - if row.count > 2 { 0.4 } else { 0.8 }, band - 2.0),
-                    );
-                    let colour = match step.codes.get(row.start + i) {
-                        Some(code) if row.start + i < step.count => {
-                            let colour = row.colours.get(usize::from(*code)).copied();
-                            let colour = colour.unwrap_or(theme::LINE);
-                            if step.lost { colour.gamma_multiply(0.25) } else { colour }
-                        }
-                        _ => theme::PANEL,
-                    };
-                    let tile = tile.intersect(area);
-                    if tile.is_positive() {
-                        tiles.add_colored_rect(tile, colour);
-                    }
+        self.paint(ui);
+        if let (Some(texture), Some(oldest)) = (&self.picture.texture, self.steps.front()) {
+            let ring = REMEMBERED as u64;
+            let mut tiles = Mesh::with_texture(texture.id());
+            // From where the ring began anew to the newest step, and what is older up to there.
+            let turn = last / ring * ring;
+            for (from, to) in [(turn.max(oldest.number), last + 1), (oldest.number, turn)] {
+                let (left, right) = (left_of(from).max(area.left()), left_of(to));
+                if from >= to || right <= left {
+                    continue;
+                }
+                let end = ((to - 1) % ring + 1) as f32;
+                let u = |x: f32| (end - (right - x) / STEP) / REMEMBERED as f32;
+                for index in 0..self.rows.len() {
+                    let top = area.top() + band * index as f32;
+                    let place =
+                        Rect::from_min_max(pos2(left, top + 1.0), pos2(right, top + band - 1.0));
+                    // The middle of the row's texels, so that no other row shows.
+                    let v = (index as f32 + 0.5) / self.rows.len() as f32;
+                    let uv = Rect::from_min_max(pos2(u(left), v), pos2(u(right), v));
+                    tiles.add_rect_with_uv(place, uv, Color32::WHITE);
                 }
             }
+            painter.add(Shape::mesh(tiles));
         }
-        painter.add(Shape::mesh(tiles));
         self.labels(ui, rect, area, band, frozen);
 
         let step_at = |at: Pos2| {
@@ -163,6 +208,28 @@ impl Mosaic {
             "Drag over tiles to freeze them in a loop; click a row's name to hold it",
         );
         wish
+    }
+
+    /// Brings the steps into the texture that it lacks.
+    fn paint(&mut self, ui: &Ui) {
+        let Some(last) = self.steps.back() else { return };
+        let (rows, picture) = (&self.rows, &mut self.picture);
+        let first = picture.next.max((last.number + 1).saturating_sub(REMEMBERED as u64));
+        picture.next = last.number + 1;
+        let texture = picture.texture.get_or_insert_with(|| {
+            let empty = ColorImage::filled([REMEMBERED * TEXELS, rows.len()], Color32::TRANSPARENT);
+            ui.load_texture("mosaic", empty, TextureOptions::NEAREST)
+        });
+        let known = self.steps.partition_point(|step| step.number < first);
+        let mut steps = self.steps.range(known..).peekable();
+        for number in first..=last.number {
+            // Steps may be missing where the window was too slow for them.
+            let step = steps.next_if(|step| step.number == number);
+            let colours = rows.iter().flat_map(|row| row.texels(step)).collect();
+            let image = ColorImage::new([TEXELS, rows.len()], colours);
+            let at = (number % REMEMBERED as u64) as usize * TEXELS;
+            texture.set_partial([at, 0], image, TextureOptions::NEAREST);
+        }
     }
 
     fn labels(&self, ui: &Ui, rect: Rect, area: Rect, band: f32, frozen: [bool; SCALES]) {
