@@ -57,7 +57,7 @@ impl Row {
 }
 
 /// The tokens of the last seconds.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Mosaic {
     rows: Vec<Row>,
     steps: VecDeque<Step>,
@@ -73,12 +73,6 @@ struct Picture {
     texture: Option<TextureHandle>,
     /// The step after the last that is in it.
     next: u64,
-}
-
-impl std::fmt::Debug for Picture {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Picture").field("next", &self.next).finish_non_exhaustive()
-    }
 }
 
 /// What a click or a drag on the mosaic asks for.
@@ -212,8 +206,9 @@ impl Mosaic {
 
     /// Brings the steps into the texture that it lacks.
     fn paint(&mut self, ui: &Ui) {
-        let Some(last) = self.steps.back() else { return };
         let (rows, picture) = (&self.rows, &mut self.picture);
+        // Steps come before the rows where a model began to play just now.
+        let (Some(last), false) = (self.steps.back(), rows.is_empty()) else { return };
         let first = picture.next.max((last.number + 1).saturating_sub(REMEMBERED as u64));
         picture.next = last.number + 1;
         let texture = picture.texture.get_or_insert_with(|| {
