@@ -9,6 +9,7 @@
 
 pub mod config;
 pub mod container;
+mod draw;
 pub mod entropy;
 mod escapes;
 pub mod model;

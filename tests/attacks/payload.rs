@@ -2,6 +2,7 @@
 
 use std::io::Cursor;
 
+use super::draw::Draw;
 use super::escapes::Escapes;
 use tessera_codec::bitstream::bits::{BitReader, BitWriter};
 use tessera_codec::bitstream::{ContainerReader, ContainerWriter, Header, Item};
@@ -17,16 +18,7 @@ pub fn attack(bytes: &[u8]) {
 /// The codes of a file that an input describes: more teach nothing new.
 const MOST_CODES: usize = 1 << 12;
 
-/// Numbers from bytes; zeros when there are no more.
-struct Draw<'a>(&'a [u8]);
-
 impl Draw<'_> {
-    fn byte(&mut self) -> u8 {
-        let Some((&byte, rest)) = self.0.split_first() else { return 0 };
-        self.0 = rest;
-        byte
-    }
-
     fn number(&mut self) -> u32 {
         u32::from_be_bytes([self.byte(), self.byte(), self.byte(), self.byte()])
     }

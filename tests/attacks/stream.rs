@@ -1,5 +1,6 @@
 //! Streams of a model that are given any tokens, any number of levels, and any order of calls.
 
+use super::draw::Draw;
 use super::tiny;
 use tessera_codec::concealment::ConcealingDecoder;
 use tessera_codec::engine::{EngineError, StreamDecoder};
@@ -119,16 +120,7 @@ fn refused(error: EngineError, codes: &[u16], levels: usize, room: usize) {
     }
 }
 
-/// Numbers from bytes; zeros when there are no more.
-struct Draw<'a>(&'a [u8]);
-
 impl Draw<'_> {
-    fn byte(&mut self) -> u8 {
-        let Some((&byte, rest)) = self.0.split_first() else { return 0 };
-        self.0 = rest;
-        byte
-    }
-
     /// Up to 31 codes, of which a few are no codes.
     fn codes(&mut self) -> Vec<u16> {
         let count = self.byte() % 32;

@@ -39,6 +39,13 @@ impl Place {
             _ => Self::Folder(name),
         }
     }
+
+    fn load(&self) -> Result<Model> {
+        Ok(match self {
+            Self::Folder(folder) => Model::load(folder)?,
+            Self::Shipped(shipped) => Model::load_shipped(*shipped)?,
+        })
+    }
 }
 
 impl ModelArgs {
@@ -54,10 +61,7 @@ impl ModelArgs {
 
     /// Loads the model.
     pub fn load(&self) -> Result<Model> {
-        Ok(match self.place() {
-            Place::Folder(folder) => Model::load(&folder)?,
-            Place::Shipped(shipped) => Model::load_shipped(shipped)?,
-        })
+        self.place().load()
     }
 
     /// Loads the same model for work in batches.
@@ -106,11 +110,7 @@ impl TokenModels {
             }
         };
         let load = || {
-            let model = match &place {
-                Place::Folder(folder) => Model::load(folder),
-                Place::Shipped(shipped) => Model::load_shipped(*shipped),
-            };
-            let model = model.map_err(|e| format!("{:#}", anyhow!(e)))?;
+            let model = place.load().map_err(|e| format!("{e:#}"))?;
             Ok(TokenModel { model, prior: ModelPrior::of(place.clone()) })
         };
         self.loaded[slot].get_or_init(load).as_ref().map_err(|error| anyhow!("{error}"))

@@ -380,10 +380,24 @@ mod tests {
         }
     }
 
+    /// The values of `head` but for the learned bins', before and behind those, and what makes a head of them: the learned
+    /// bins stay, since what they excite counts as given.
+    fn all_but_learned(
+        stft: &InverseStft,
+        head: &Tensor,
+    ) -> (impl Fn(&[Tensor]) -> Result<Tensor>, [Tensor; 2]) {
+        let (learned, magnitudes, inputs) = (stft.learned_bins(), stft.magnitudes(), stft.inputs());
+        let part = |first, count| head.narrow(2, first, count).unwrap();
+        let behind = magnitudes + 2 * learned;
+        let moved = [part(learned, magnitudes - learned), part(behind, inputs - behind)];
+        let (low, directions) = (part(0, learned), part(magnitudes, 2 * learned));
+        let all = move |t: &[Tensor]| Tensor::cat(&[&low, &t[0], &directions, &t[1]], 2);
+        (all, moved)
+    }
+
     #[test]
     fn voicing_matches_the_dft_and_finite_differences() {
         let stft = InverseStft::new(&config(96, 24, 5, 3)).unwrap();
-        let learned = stft.learned_bins();
         assert!(stft.inner.head.harmonics.bins().len() > 10);
         let head = (check::random(1, &[2, 3, stft.inputs()]) * 2.0).unwrap();
         let at = [0, 5];
@@ -392,15 +406,8 @@ mod tests {
             &stft.reference(&head, &at).unwrap(),
             1e-4,
         );
-        // The learned bins stay, since what they excite counts as given.
-        let part = |first, count| head.narrow(2, first, count).unwrap();
-        let all = |t: &[Tensor]| {
-            Tensor::cat(
-                &[&part(0, learned), &t[0], &part(stft.magnitudes(), 2 * learned), &t[1]],
-                2,
-            )
-        };
-        let moved = [part(learned, 5), part(stft.inputs() - 3, 3)];
+        let (all, moved) = all_but_learned(&stft, &head);
+        assert_eq!(moved.each_ref().map(|part| part.dim(2).unwrap()), [5, 3]);
         check::gradients(|t| stft.reference(&all(t)?, &at), &moved, 5e-3);
         check::gradients(|t| stft.forward(&all(t)?, &at), &moved, 5e-3);
     }
@@ -411,7 +418,7 @@ mod tests {
         for (voiced_bands, led_top) in [(0, 6000), (3, 6000), (3, 100_000)] {
             let config = CodecConfig { led_top, ..config(96, 24, 5, voiced_bands) };
             let stft = InverseStft::new(&config).unwrap();
-            let (learned, led) = (stft.learned_bins(), stft.led_bins());
+            let led = stft.led_bins();
             assert!(led > 5 && stft.inputs() == stft.first_lead() + 2 * led);
             let head = (check::random(1, &[2, 3, stft.inputs()]) * 2.0).unwrap();
             let at = [0, 5];
@@ -420,15 +427,7 @@ mod tests {
                 &stft.reference(&head, &at).unwrap(),
                 1e-4,
             );
-            let part = |first, count| head.narrow(2, first, count).unwrap();
-            let all = |t: &[Tensor]| {
-                Tensor::cat(
-                    &[&part(0, learned), &t[0], &part(stft.magnitudes(), 2 * learned), &t[1]],
-                    2,
-                )
-            };
-            let voicing_on = stft.magnitudes() + 2 * learned;
-            let moved = [part(learned, 5), part(voicing_on, stft.inputs() - voicing_on)];
+            let (all, moved) = all_but_learned(&stft, &head);
             check::gradients(|t| stft.reference(&all(t)?, &at), &moved, 5e-3);
             check::gradients(|t| stft.forward(&all(t)?, &at), &moved, 5e-3);
         }
