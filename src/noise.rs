@@ -5,15 +5,23 @@
 //! for. The directions of white noise's own STFT agree with one another, as those of any sound do
 //! (consistency of spectrograms: Le Roux et al. 2008), and the magnitudes come out as they went in but for
 //! 3 dB. Measured in docs/training.md.
+//!
+//! White noise itself is uneven: its energy in a band as narrow as the ear's is another one in every frame, which
+//! no code knows of and nobody asked for. So a model can bring directions of its own, which were looked for until
+//! they made a noise that is even in all bands and frames at once (low-noise noise: Pumplin 1985; Hartmann and Pumplin
+//! 1988): see `model::even_noise`.
 
 use rustfft::FftPlannerScalar;
 use rustfft::num_complex::Complex32;
 
-use crate::synthesis;
+use crate::{math, synthesis};
 
-/// Frames after which the noise comes round: about five seconds at a hop of 10 ms, too long to be heard
+/// Frames after which white noise comes round: about five seconds at a hop of 10 ms, too long to be heard
 /// as a loop.
 const FRAMES: usize = 512;
+
+/// Directions that a model can tell apart in its own noise, in a turn.
+const DIRECTIONS: usize = 1024;
 
 /// Directions of noise for every frame of a stream, by the frame's number alone, so that a stream sounds
 /// the same wherever it is entered.
@@ -22,39 +30,39 @@ pub struct Noise {
     shares: Box<[f32]>,
     /// The first bin with any.
     first: usize,
+    frames: usize,
     /// (frames, bins from the first): parts of directions of length 127.
     re: Box<[i8]>,
     im: Box<[i8]>,
 }
 
 impl Noise {
-    /// Noise for the `window / 2 + 1` bins of `shares`, and frames of `window` samples at every `hop`.
-    pub fn new(window: usize, hop: usize, shares: Vec<f32>) -> Self {
-        let first = shares.partition_point(|&share| share <= 0.0);
+    /// Noise for the `window / 2 + 1` bins of `shares`, and frames of `window` samples at every `hop`: white noise, unless
+    /// there are `turns`, (frames, bins with any noise), the directions of a model's own in turns.
+    pub fn new(window: usize, hop: usize, shares: Vec<f32>, turns: &[f32]) -> Self {
+        let first = first_bin(&shares);
         let bins = shares.len() - first;
-        let sound = sound(FRAMES * hop);
-        // Scaling it changes no direction.
-        let shape = synthesis::window_shape(window, hop);
-        // The scalar planner's bits do not depend on the CPU.
-        let forward = FftPlannerScalar::new().plan_fft_forward(window);
-        let mut buffer = vec![Complex32::default(); window];
-        let mut scratch = vec![Complex32::default(); forward.get_inplace_scratch_len()];
-        let mut re = Vec::with_capacity(FRAMES * bins);
-        let mut im = Vec::with_capacity(FRAMES * bins);
-        for frame in 0..FRAMES {
-            // The noise is a circle, so that its last frames agree with its first.
-            let samples = sound.iter().cycle().skip(frame * hop);
-            for ((z, x), w) in buffer.iter_mut().zip(samples).zip(&shape) {
-                *z = Complex32::new(w * x, 0.0);
+        let directions = match turns.len().checked_div(bins) {
+            None | Some(0) => white(window, hop, FRAMES, first),
+            Some(frames) => {
+                let circle: Vec<Complex32> = (0..DIRECTIONS)
+                    .map(|k| {
+                        let (cos, sin) = math::cos_sin_of_turn(k, DIRECTIONS);
+                        Complex32::new(cos as f32, sin as f32)
+                    })
+                    .collect();
+                let direction = |turn: &f32| {
+                    let place = (turn.rem_euclid(1.0) * DIRECTIONS as f32).round();
+                    circle[place as usize % DIRECTIONS]
+                };
+                turns[..frames * bins].iter().map(direction).collect()
             }
-            forward.process_with_scratch(&mut buffer, &mut scratch);
-            for z in &buffer[first..=window / 2] {
-                let scale = 127.0 / (z.re * z.re + z.im * z.im).sqrt().max(f32::MIN_POSITIVE);
-                re.push((scale * z.re).round() as i8);
-                im.push((scale * z.im).round() as i8);
-            }
-        }
-        Self { shares: shares.into(), first, re: re.into(), im: im.into() }
+        };
+        let parts = |part: fn(&Complex32) -> f32| {
+            directions.iter().map(|z| (127.0 * part(z)).round() as i8).collect()
+        };
+        let (re, im) = (parts(|z| z.re), parts(|z| z.im));
+        Self { shares: shares.into(), first, frames: directions.len() / bins.max(1), re, im }
     }
 
     /// How much of each bin's direction is noise, 0 to 1.
@@ -66,7 +74,7 @@ impl Noise {
     #[inline(always)]
     pub fn draw(&self, frame: u64, re: &mut [f32], im: &mut [f32]) {
         let bins = self.shares.len() - self.first;
-        let row = (frame % FRAMES as u64) as usize * bins;
+        let row = (frame % self.frames.max(1) as u64) as usize * bins;
         for (out, all) in [(re, &self.re), (im, &self.im)] {
             let (none, some) = out.split_at_mut(self.first);
             none.fill(0.0);
@@ -81,13 +89,42 @@ impl Noise {
     /// Frames after which the noise comes round.
     #[cfg(feature = "cuda")]
     pub fn period(&self) -> usize {
-        FRAMES
+        self.frames
     }
 
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
         size_of_val(&*self.shares) + self.re.len() + self.im.len()
     }
+}
+
+/// The first bin that has any noise.
+pub fn first_bin(shares: &[f32]) -> usize {
+    shares.partition_point(|&share| share <= 0.0)
+}
+
+/// The directions of white noise, (frames, bins from `first`), as numbers of length 1.
+pub fn white(window: usize, hop: usize, frames: usize, first: usize) -> Vec<Complex32> {
+    let sound = sound(frames * hop);
+    // Scaling it changes no direction.
+    let shape = synthesis::window_shape(window, hop);
+    // The scalar planner's bits do not depend on the CPU.
+    let forward = FftPlannerScalar::new().plan_fft_forward(window);
+    let mut buffer = vec![Complex32::default(); window];
+    let mut scratch = vec![Complex32::default(); forward.get_inplace_scratch_len()];
+    let mut directions = Vec::with_capacity(frames * (window / 2 + 1 - first));
+    for frame in 0..frames {
+        // The noise is a circle, so that its last frames agree with its first.
+        let samples = sound.iter().cycle().skip(frame * hop);
+        for ((z, x), w) in buffer.iter_mut().zip(samples).zip(&shape) {
+            *z = Complex32::new(w * x, 0.0);
+        }
+        forward.process_with_scratch(&mut buffer, &mut scratch);
+        for z in &buffer[first..=window / 2] {
+            directions.push(z / (z.re * z.re + z.im * z.im).sqrt().max(f32::MIN_POSITIVE));
+        }
+    }
+    directions
 }
 
 /// White noise from -1 to 1, the same every time.
@@ -145,7 +182,7 @@ mod tests {
 
     #[test]
     fn magnitudes_come_out_more_evenly_than_from_directions_drawn_alone() {
-        let noise = Noise::new(96, 24, vec![1.0; 49]);
+        let noise = Noise::new(96, 24, vec![1.0; 49], &[]);
         let even = spread(|t, re, im| noise.draw(t as u64, re, im));
         // 37 frames later is another frame for each bin: nothing agrees.
         let alone = spread(|t, re, im| noise.draw(37 * t as u64, re, im));
@@ -153,9 +190,27 @@ mod tests {
     }
 
     #[test]
+    fn a_models_own_directions_are_kept_and_come_round() {
+        let shares: Vec<f32> = (0..9).map(|k| if k < 5 { 0.0 } else { 0.5 }).collect();
+        // Three frames of four bins; whole turns count for nothing.
+        let turns: Vec<f32> = (0..12).map(|i| i as f32 / 12.0 - (i % 3) as f32).collect();
+        let noise = Noise::new(16, 4, shares, &turns);
+        let (mut re, mut im) = (vec![9.0; 9], vec![9.0; 9]);
+        for frame in 0..7 {
+            noise.draw(frame, &mut re, &mut im);
+            assert_eq!((&re[..5], &im[..5]), (&[0.0; 5][..], &[0.0; 5][..]));
+            for k in 0..4 {
+                let angle = std::f32::consts::TAU * turns[(frame as usize % 3) * 4 + k];
+                let (a, b) = (re[5 + k] - 0.5 * angle.cos(), im[5 + k] - 0.5 * angle.sin());
+                assert!(a.hypot(b) < 0.005, "frame {frame}, bin {k}");
+            }
+        }
+    }
+
+    #[test]
     fn directions_are_as_long_as_shares_are_large_and_come_round() {
         let shares: Vec<f32> = (0..49).map(|k| (k as f32 - 8.0).clamp(0.0, 16.0) / 16.0).collect();
-        let noise = Noise::new(96, 24, shares.clone());
+        let noise = Noise::new(96, 24, shares.clone(), &[]);
         let (mut re, mut im) = (vec![9.0; 49], vec![9.0; 49]);
         let mut sums = (0.0, 0.0);
         for frame in 0..FRAMES as u64 {

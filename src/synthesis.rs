@@ -5,7 +5,7 @@ use crate::bands::Bands;
 use crate::config::CodecConfig;
 use crate::harmonics::{Excitation, Harmonics};
 use crate::math;
-use crate::noise::Noise;
+use crate::noise::{self, Noise};
 
 /// Log magnitudes above this are cut: e^6 is about twenty times a full-scale tone.
 pub const MAX_LOG_MAGNITUDE: f32 = 6.0;
@@ -37,6 +37,15 @@ pub fn learned_bins(shares: &[f32]) -> usize {
     shares.partition_point(|&share| share < 1.0)
 }
 
+/// Name of the tensor with the directions of a model's own noise, in turns.
+pub const NOISE: &str = "decoder.noise";
+
+/// The shape of those directions, (frames, bins with any noise): no frames for a codec with white noise.
+pub fn noise_shape(config: &CodecConfig) -> [usize; 2] {
+    let shares = noise_shares(config.synthesis_window, config.sample_rate, config.noise_band);
+    [config.noise_frames, shares.len() - noise::first_bin(&shares)]
+}
+
 /// What the decoder's head says of a frame, in this order: log magnitudes of the learned bins, then of bands
 /// over those above; real parts, then imaginary parts of the learned bins' directions; voicing by band; real parts,
 /// then imaginary parts of what leads the bins next to the learned ones.
@@ -66,18 +75,24 @@ pub struct HeadRow<'a> {
 }
 
 impl Head {
-    /// The head of a codec.
-    pub fn new(config: &CodecConfig) -> Self {
+    /// The head of a codec, and the directions of its noise in turns, of [`noise_shape`]: none for white noise.
+    pub fn new(config: &CodecConfig, turns: &[f32]) -> Self {
         let window = config.synthesis_window;
         let shares = noise_shares(window, config.sample_rate, config.noise_band);
         let learned = learned_bins(&shares);
         let width = f64::from(config.sample_rate) / window as f64;
         let envelope = Bands::new(learned, shares.len() - learned, config.noise_bands, width);
-        let silent = shares.partition_point(|&share| share <= 0.0);
+        let silent = noise::first_bin(&shares);
         let harmonics = Harmonics::new(config, silent, learned);
         let below = (f64::from(config.led_top) / width).ceil() as usize;
         let led = below.min(shares.len()).saturating_sub(learned);
-        Self { noise: Noise::new(window, config.hop, shares), learned, envelope, harmonics, led }
+        Self {
+            noise: Noise::new(window, config.hop, shares, turns),
+            learned,
+            envelope,
+            harmonics,
+            led,
+        }
     }
 
     /// Bins of a frame.

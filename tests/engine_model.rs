@@ -79,6 +79,7 @@ fn random_models_agree() {
         hop: 48,
         analysis_window: 192,
         synthesis_window: 96,
+        noise_frames: 20,
         led_top: 9000,
         dim: 20,
         encoder_blocks: 2,

@@ -382,3 +382,29 @@ fn bins_are_led_in_a_trained_model_and_learn_where_to() {
     assert!((steps[0].lead.unwrap() - 1.0).abs() < 0.05, "{:?}", steps[0].lead);
     assert!(mean(&steps[70..]) < 0.97, "{}", mean(&steps[70..]));
 }
+
+#[test]
+fn noise_is_made_even_for_a_trained_model_and_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = dataset(folder.path(), 1);
+    let mut config = config();
+    let first = Trainer::new(&config, Budget::Steps(4), dataset.clone(), 4, &Device::Cpu);
+    let mut first = first.unwrap();
+    run(&mut first, usize::MAX);
+    let before = exported(&first, folder.path());
+    assert!(!before.contains_key("decoder.noise"));
+    config.codec.noise_frames = 8;
+    let tuned = Trainer::fine_tune(&config, Budget::Steps(4), dataset, 5, &before, &Device::Cpu);
+    let mut tuned = tuned.unwrap();
+    let begun = exported(&tuned, folder.path());
+    let noise = &begun["decoder.noise"];
+    let shares = config.codec.synthesis_window / 2 + 1;
+    let bins = noise.dim(1).unwrap();
+    assert!(noise.dim(0).unwrap() == 8 && bins > 0 && bins < shares);
+    assert!(values(noise).iter().all(|turn| (0.0..=1.0).contains(turn)));
+    assert!(before.iter().all(|(name, tensor)| values(tensor) == values(&begun[name])));
+    run(&mut tuned, usize::MAX);
+    let after = exported(&tuned, folder.path());
+    assert_eq!(values(noise), values(&after["decoder.noise"]));
+    assert_ne!(values(&begun["decoder.head.bias"]), values(&after["decoder.head.bias"]));
+}

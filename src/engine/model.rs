@@ -17,6 +17,7 @@ use super::tensors::Tensors;
 use crate::config::CodecConfig;
 use crate::model_files::{self, ModelError, ModelFiles};
 use crate::shipped::Shipped;
+use crate::synthesis;
 use crate::tokens::TokenLayout;
 
 /// A trained model: weights that any number of streams on any threads share. Cloning it copies a
@@ -101,7 +102,11 @@ impl Model {
             .collect::<Result<Box<[_]>, _>>()?;
         let input = Matrix::load(&tensors, "decoder.input", dim, dim)?;
         let decoder_blocks = blocks("decoder", config.decoder_blocks)?;
-        let synthesis = Synthesis::new(&config);
+        let turns = match synthesis::noise_shape(&config) {
+            [0, _] => Box::default(),
+            shape => tensors.get(synthesis::NOISE, &shape)?.to_vec(),
+        };
+        let synthesis = Synthesis::new(&config, &turns);
         let head = Matrix::load(&tensors, "decoder.head", dim, synthesis.inputs())?;
         let rows = config.layout().frames_per_step();
         let encode =

@@ -45,8 +45,8 @@ pub struct SynthesisState {
 }
 
 impl Synthesis {
-    /// Plans the transform.
-    pub fn new(config: &CodecConfig) -> Self {
+    /// Plans the transform; `noise` has the directions of the codec's own, as [`Head::new`] takes them.
+    pub fn new(config: &CodecConfig, noise: &[f32]) -> Self {
         let window = config.synthesis_window;
         let turns = (0..window / 2).map(|k| {
             let (cos, sin) = math::cos_sin_of_turn(k, window);
@@ -54,7 +54,7 @@ impl Synthesis {
         });
         Self {
             hop: config.hop,
-            head: Head::new(config),
+            head: Head::new(config, noise),
             shape: synthesis::window_shape(window, config.hop).into(),
             turns: turns.collect(),
             inverse: FftPlannerScalar::new().plan_fft_inverse(window / 2),

@@ -3,9 +3,11 @@
 use candle_core::{Result, Tensor};
 
 use super::block::{Block, Linear};
+use super::even_noise;
 use super::ops::{self, InverseStft, Precision};
 use super::params::Builder;
 use crate::config::CodecConfig;
+use crate::synthesis;
 
 /// Causal blocks, then magnitude and phase of an inverse STFT (Siuzdak 2023, "Vocos").
 #[derive(Clone)]
@@ -25,7 +27,15 @@ impl Decoder {
         let blocks = (0..config.decoder_blocks)
             .map(|i| Block::new(p, &format!("decoder.blocks.{i}"), config.into()))
             .collect::<Result<_>>()?;
-        let synthesis = InverseStft::new(config).map_err(candle_core::Error::wrap)?;
+        let turns = match synthesis::noise_shape(config) {
+            [0, _] => Vec::new(),
+            [frames, bins] => {
+                let even = |_: &mut _, _| even_noise::turns(config);
+                p.start(synthesis::NOISE, (frames, bins), even)?.flatten_all()?.to_vec1()?
+            }
+        };
+        let synthesis =
+            InverseStft::with_noise(config, &turns).map_err(candle_core::Error::wrap)?;
         let head = Linear::head(p, "decoder.head", dim, &synthesis)?;
         Ok(Self { input, blocks, head, synthesis })
     }

@@ -4,6 +4,7 @@ mod block;
 mod codebook;
 mod decoder;
 mod encoder;
+pub(crate) mod even_noise;
 pub mod ops;
 mod params;
 mod pca;
@@ -59,6 +60,20 @@ impl Network {
         device: &Device,
     ) -> Result<Self> {
         let mut params = Params::new(device);
+        let (encoder, quantizer, decoder) = Self::layers(&mut params.from(tensors), config)?;
+        Ok(Self { config: config.clone(), params, encoder, quantizer, decoder })
+    }
+
+    /// The same with weights that no gradient is computed for, to use and not to train.
+    ///
+    /// # Errors
+    /// As [`Self::from_tensors`].
+    pub fn constant(
+        config: &CodecConfig,
+        tensors: &BTreeMap<String, Tensor>,
+        device: &Device,
+    ) -> Result<Self> {
+        let mut params = Params::constants(device);
         let (encoder, quantizer, decoder) = Self::layers(&mut params.from(tensors), config)?;
         Ok(Self { config: config.clone(), params, encoder, quantizer, decoder })
     }

@@ -11,6 +11,8 @@ use rand_chacha::ChaCha8Rng;
 pub struct Params {
     vars: BTreeMap<String, Var>,
     device: Device,
+    /// Whether layers get values that no gradient is computed for.
+    constant: bool,
 }
 
 /// Where a layer's parameters come from, under a prefix.
@@ -27,7 +29,12 @@ enum Source<'a> {
 impl Params {
     /// No parameters yet.
     pub fn new(device: &Device) -> Self {
-        Self { vars: BTreeMap::new(), device: device.clone() }
+        Self { vars: BTreeMap::new(), device: device.clone(), constant: false }
+    }
+
+    /// No parameters yet; layers will get them as constants, which no gradient is computed for.
+    pub fn constants(device: &Device) -> Self {
+        Self { constant: true, ..Self::new(device) }
     }
 
     /// Fills with random values as each layer asks for them.
@@ -103,7 +110,8 @@ impl Builder<'_> {
             },
         };
         let var = Var::from_tensor(&value)?;
-        let tensor = var.as_tensor().clone();
+        let tensor =
+            if self.params.constant { var.as_detached_tensor() } else { var.as_tensor().clone() };
         self.params.vars.insert(name.into(), var);
         Ok(tensor)
     }

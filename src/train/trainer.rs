@@ -19,8 +19,8 @@ use super::optimizer::{AdamW, learning_rate};
 use super::strip;
 use crate::config::{CodecConfig, ConfigError};
 use crate::model::ops::{EnvelopeLoss, LeadLoss, SpectralLoss, SpectralTerms, Terms};
-use crate::model::{Bottleneck, CodebookState, Network};
-use crate::synthesis::Head;
+use crate::model::{Bottleneck, CodebookState, Network, even_noise};
+use crate::synthesis::{Head, NOISE, noise_shape};
 
 /// Batches whose latents start the projections and codebooks.
 const START_BATCHES: usize = 48;
@@ -148,8 +148,8 @@ fn lead_nowhere(
     config: &CodecConfig,
     weights: &mut BTreeMap<String, Tensor>,
 ) -> candle_core::Result<()> {
-    let led = 2 * Head::new(config).led;
-    let outputs = Head::new(config).outputs();
+    let led = 2 * Head::new(config, &[]).led;
+    let outputs = Head::new(config, &[]).outputs();
     for name in ["decoder.head.weight", "decoder.head.bias"] {
         if let Some(tensor) = weights.get_mut(name)
             && led > 0
@@ -157,6 +157,19 @@ fn lead_nowhere(
         {
             *tensor = tensor.pad_with_zeros(0, 0, led)?;
         }
+    }
+    Ok(())
+}
+
+/// Adds noise of its own to a codec that had white noise, where the configuration has some.
+fn make_noise_even(
+    config: &CodecConfig,
+    weights: &mut BTreeMap<String, Tensor>,
+) -> candle_core::Result<()> {
+    let [frames, bins] = noise_shape(config);
+    if frames > 0 && !weights.contains_key(NOISE) {
+        let turns = Tensor::from_vec(even_noise::turns(config), (frames, bins), &Device::Cpu)?;
+        weights.insert(NOISE.into(), turns);
     }
     Ok(())
 }
@@ -186,7 +199,8 @@ impl Trainer {
     /// A run that begins with a trained model's weights, by name, and its codes in use: for more training,
     /// or to fit a model to other sounds. Levels that the weights lack are added: they start as those of
     /// a new run do, with what the model's own levels leave to be coded. Where the weights lead no bins and the
-    /// configuration does, nothing is known of them at first.
+    /// configuration does, nothing is known of them at first; where the configuration has noise of its own and the
+    /// weights have none, it is made.
     ///
     /// # Errors
     /// As [`Self::new`], or the weights belong to another configuration.
@@ -204,6 +218,7 @@ impl Trainer {
         let trained = (0..levels).take_while(|level| own(*level)).count();
         let mut tensors = weights.clone();
         lead_nowhere(&config.codec, &mut tensors)?;
+        make_noise_even(&config.codec, &mut tensors)?;
         if trained == 0 || trained == levels {
             let network = Network::from_tensors(&config.codec, &tensors, device)?;
             return Self::build(config, budget, dataset, network, progress, device);

@@ -90,6 +90,7 @@ pub fn odd() -> CodecConfig {
         synthesis_window: 96,
         level_bands: 11,
         noise_band: [4000, 8000],
+        noise_frames: 5,
         noise_bands: 7,
         voiced_bands: 3,
         voiced_top: 12_000,
@@ -144,9 +145,15 @@ pub fn weights(config: &CodecConfig, seed: u32, dtype: Dtype) -> Vec<u8> {
         let shape = vec![config.vq.codebook_size, config.vq.code_dim];
         blocks.push((format!("quantizer.{i}.codes"), shape));
     }
+    if config.noise_frames > 0 {
+        // Where noise begins there is none yet.
+        let noisy = bins_of_frame - below(bins_of_frame, config.noise_band[0] + 1);
+        blocks.push(("decoder.noise".into(), vec![config.noise_frames, noisy]));
+    }
     shapes.extend(blocks);
     let scale = |name: &str, shape: &[usize]| {
-        let inputs = if shape.len() == 2 && !name.ends_with("codes") { shape[1] } else { 1 };
+        let product = shape.len() == 2 && name.ends_with(".weight");
+        let inputs = if product { shape[1] } else { 1 };
         256.0 / (inputs as f32).sqrt()
     };
     tensors(shapes, seed, dtype, scale)

@@ -109,11 +109,14 @@ fn initial(
         if codec.led_top == 0 {
             codec.led_top = config.codec.led_top;
         }
+        if codec.noise_frames == 0 {
+            codec.noise_frames = config.codec.noise_frames;
+        }
         if config.codec != codec {
             bail!(
                 "the configuration describes another network than the model in {}; leave `codec` out, or \
                  as that model's config.json has it, where only levels may be added at the end of vq.strides, \
-                 and led_top where there is none",
+                 and led_top and noise_frames where there are none",
                 folder.display()
             );
         }

@@ -52,11 +52,22 @@ struct Plan {
 }
 
 impl InverseStft {
-    /// Plans the transform of a codec's decoder.
+    /// Plans the transform of a codec's decoder, with white noise.
     ///
     /// # Errors
     /// The window is odd or no multiple, at least 2, of the hop.
     pub fn new(config: &CodecConfig) -> std::result::Result<Self, InverseStftError> {
+        Self::with_noise(config, &[])
+    }
+
+    /// The same with the directions of the codec's own noise, in turns: (`noise_frames`, bins with any noise).
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_noise(
+        config: &CodecConfig,
+        turns: &[f32],
+    ) -> std::result::Result<Self, InverseStftError> {
         let (window, hop) = (config.synthesis_window, config.hop);
         if hop == 0 || !window.is_multiple_of(2) || !window.is_multiple_of(hop) || window < 2 * hop
         {
@@ -71,7 +82,7 @@ impl InverseStft {
             window,
             hop,
             rate,
-            head: Head::new(config),
+            head: Head::new(config, turns),
             shape,
             forward,
             inverse,
