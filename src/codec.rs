@@ -4,6 +4,8 @@
 //! causal with a finite reach, so each segment is computed with just enough of what came before it,
 //! and the result is that of the whole signal at once.
 
+mod search;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -14,8 +16,9 @@ use crate::config::CodecConfig;
 use crate::model::Network;
 use crate::model_files::{self, ModelFiles};
 use crate::shipped::Shipped;
-use crate::tokens::Tokens;
+use crate::tokens::{TokenLayout, Tokens};
 
+pub use self::search::SearchStream;
 pub use crate::model_files::{CONFIG_FILE, MAX_WEIGHTS_BYTES, ModelError, WEIGHTS_FILE};
 
 /// Steps coded at a time: about two and a half seconds, which keeps matrices large and memory small.
@@ -82,7 +85,7 @@ impl Codec {
             .map_err(|e| files.weights.error(e))?
             .into_iter()
             .collect();
-        let network = Network::from_tensors(&files.config, &tensors, &device)
+        let network = Network::constant(&files.config, &tensors, &device)
             .map_err(|e| files.weights.error(e))?;
         Ok(Self { network, id: files.id, device })
     }
@@ -154,14 +157,7 @@ impl EncodeStream<'_> {
     /// # Errors
     /// Channels of different lengths, or the network fails.
     pub fn push<S: AsRef<[f32]>>(&mut self, samples: &[S]) -> Result<Vec<Tokens>, CodecError> {
-        let length = samples.first().map_or(0, |s| s.as_ref().len());
-        if samples.len() != self.waiting.len() || samples.iter().any(|s| s.as_ref().len() != length)
-        {
-            return Err(CodecError::Candle(candle_core::Error::Msg(format!(
-                "{} channels of one length were expected",
-                self.waiting.len()
-            ))));
-        }
+        channels_expected(self.waiting.len(), samples)?;
         for (waiting, samples) in self.waiting.iter_mut().zip(samples) {
             waiting.extend_from_slice(samples.as_ref());
         }
@@ -207,12 +203,7 @@ impl EncodeStream<'_> {
         let context_frames = self.context / config.hop;
         let latents = latents.narrow(1, context_frames, samples / config.hop)?.contiguous()?;
         let codes = self.codec.network.quantizer.encode(&latents, self.levels)?;
-        for (level, codes) in codes.iter().enumerate() {
-            for (tokens, row) in tokens.iter_mut().zip(codes.to_vec2::<u32>()?) {
-                // Codes are below the codebook's size, which is at most 65536.
-                tokens.levels[level].extend(row.iter().map(|&c| c as u16));
-            }
-        }
+        append(tokens, &codes)?;
         self.context = length.min(self.codec.encoder_context_steps() * step);
         for waiting in &mut self.waiting {
             waiting.drain(..length - self.context);
@@ -300,16 +291,7 @@ impl DecodeStream<'_> {
             }
             all.extend(tokens);
         }
-        let codes = (0..levels)
-            .map(|level| {
-                let flat: Vec<u32> = all
-                    .iter()
-                    .flat_map(|t| t.levels[level].iter().map(|&c| u32::from(c)))
-                    .collect();
-                let width = (self.steps + steps) * layout.codes_per_step(level);
-                Tensor::from_vec(flat, (all.len(), width), &self.codec.device)
-            })
-            .collect::<candle_core::Result<Vec<_>>>()?;
+        let codes = codes_of(&all, &self.codec.device)?;
         let latents = self.codec.network.quantizer.decode(&codes)?;
         // All channels share the noise: what is alike on them stays in the middle.
         let first = (self.done - self.steps as u64) * layout.frames_per_step() as u64;
@@ -324,14 +306,51 @@ impl DecodeStream<'_> {
         }
         let keep = (self.steps + steps).min(config.warm_up_steps());
         let drop = self.steps + steps - keep;
-        for tokens in &mut all {
-            for (level, codes) in tokens.levels.iter_mut().enumerate() {
-                codes.drain(..drop * layout.codes_per_step(level));
-            }
-        }
+        all.iter_mut().for_each(|tokens| drop_first(tokens, drop, &layout));
         (self.history, self.steps) = (all, keep);
         self.done += steps as u64;
         Ok(())
+    }
+}
+
+/// Refuses samples of another number of channels, or channels of different lengths.
+fn channels_expected<S: AsRef<[f32]>>(count: usize, samples: &[S]) -> Result<(), CodecError> {
+    let length = samples.first().map_or(0, |s| s.as_ref().len());
+    if samples.len() != count || samples.iter().any(|s| s.as_ref().len() != length) {
+        return Err(CodecError::Candle(candle_core::Error::Msg(format!(
+            "{count} channels of one length were expected"
+        ))));
+    }
+    Ok(())
+}
+
+/// Adds codes, by level (channels, codes), to the channels' tokens.
+fn append(tokens: &mut [Tokens], codes: &[Tensor]) -> candle_core::Result<()> {
+    for (level, codes) in codes.iter().enumerate() {
+        for (tokens, row) in tokens.iter_mut().zip(codes.to_vec2::<u32>()?) {
+            // Codes are below the codebook's size, which is at most 65536.
+            tokens.levels[level].extend(row.iter().map(|&c| c as u16));
+        }
+    }
+    Ok(())
+}
+
+/// The codes of the channels' tokens, by level (channels, codes).
+fn codes_of(tokens: &[Tokens], device: &Device) -> candle_core::Result<Vec<Tensor>> {
+    let levels = tokens.first().map_or(0, |t| t.levels.len());
+    let level = |level: usize| {
+        let rows = || tokens.iter().map(|t| &t.levels[level]);
+        let width = rows().next().map_or(0, Vec::len);
+        let flat: Vec<u32> = rows().flatten().map(|&c| u32::from(c)).collect();
+        Tensor::from_vec(flat, (tokens.len(), width), device)
+    };
+    (0..levels).map(level).collect()
+}
+
+/// Drops the first `steps` steps.
+fn drop_first(tokens: &mut Tokens, steps: usize, layout: &TokenLayout) {
+    for (level, codes) in tokens.levels.iter_mut().enumerate() {
+        codes.drain(..steps * layout.codes_per_step(level));
     }
 }
 
@@ -380,7 +399,7 @@ mod tests {
     use super::*;
     use crate::model::ops::{check, host};
 
-    fn small() -> CodecConfig {
+    pub fn small() -> CodecConfig {
         CodecConfig {
             hop: 48,
             analysis_window: 192,
@@ -393,7 +412,7 @@ mod tests {
         }
     }
 
-    fn codec(folder: &Path) -> Codec {
+    pub fn codec(folder: &Path) -> Codec {
         let network = Network::random(&small(), 5, &Device::Cpu).unwrap();
         save_model(folder, &small(), &network.params.snapshot().unwrap()).unwrap();
         Codec::load(folder).unwrap()

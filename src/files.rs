@@ -1,5 +1,5 @@
 //! Whole files: audio of any rate and channels to a `.tsr` and back, in bounded memory, each channel on a
-//! core of its own. The bytes do not depend on the cores.
+//! core of its own. The bytes do not depend on the cores, unless codes are looked for (`encode_searching`).
 
 mod channels;
 mod writer;
@@ -10,6 +10,9 @@ use self::channels::{Decoders, Encoders};
 use self::writer::TokenWriter;
 use crate::audio::{AudioError, AudioSource, AudioWarning, StreamResampler};
 use crate::bitstream::{ContainerReader, Damage, Header, Item, ReadError, WriteError};
+#[cfg(feature = "train")]
+use crate::codec::{Codec, CodecError};
+use crate::config::CodecConfig;
 use crate::engine::{EngineError, Model, ModelError};
 use crate::prior::Prior;
 use crate::threads::cores;
@@ -37,6 +40,10 @@ pub enum FilesError {
     /// The codes cannot be those of the model.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The search for better codes failed.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Search(#[from] CodecError),
     /// The prior is that of another model.
     #[error(transparent)]
     Prior(#[from] ModelError),
@@ -169,54 +176,155 @@ pub fn encode_with<W: Write>(
     output: W,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(W, EncodeReport), FilesError> {
-    let config = model.config();
-    if levels == 0 || levels > config.levels() {
-        return Err(FilesError::Levels { asked: levels, most: config.levels() });
+    let (config, channels) = (model.config(), usize::from(source.info().channels));
+    let task = Task { config, id: model.id(), prior, levels };
+    task.check()?;
+    task.encode(Encoders::new(model, channels, levels, cores()), source, output, progress)
+}
+
+/// As [`encode_with`], with codes that are looked for with `moves` moves for each five seconds or so: the
+/// same number of bits without a prior, and a decoded sound that is closer to the original
+/// ([`Codec::searching_encoder`]). `progress` is ahead of what is coded by as much.
+///
+/// # Errors
+/// As [`encode_with`], and when the search fails.
+#[cfg(feature = "train")]
+pub fn encode_searching<W: Write>(
+    codec: &Codec,
+    moves: usize,
+    prior: Option<&Prior>,
+    source: &mut dyn AudioSource,
+    levels: usize,
+    output: W,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(W, EncodeReport), FilesError> {
+    let (config, channels) = (codec.config(), usize::from(source.info().channels));
+    let task = Task { config, id: codec.id(), prior, levels };
+    task.check()?;
+    let coder = Searching(codec.searching_encoder(channels, levels, moves)?);
+    task.encode(coder, source, output, progress)
+}
+
+/// What makes tokens of a file's samples at the codec's rate.
+trait Coder {
+    /// Takes samples, a vector for each channel, and gives the codes of steps that are complete, while `meanwhile`
+    /// runs.
+    fn code<R>(
+        &mut self,
+        samples: &[Vec<f32>],
+        meanwhile: impl FnOnce() -> R,
+    ) -> (Result<Vec<Tokens>, FilesError>, R);
+
+    /// The codes that are left when all samples, of whole steps, were given.
+    fn finish(self) -> Result<Vec<Tokens>, FilesError>;
+}
+
+impl Coder for Encoders {
+    fn code<R>(
+        &mut self,
+        samples: &[Vec<f32>],
+        meanwhile: impl FnOnce() -> R,
+    ) -> (Result<Vec<Tokens>, FilesError>, R) {
+        let (tokens, other) = Encoders::code(self, samples, meanwhile);
+        (tokens.map_err(FilesError::from), other)
     }
-    if let Some(prior) = prior {
-        prior.check_codec(model.id())?;
+
+    fn finish(self) -> Result<Vec<Tokens>, FilesError> {
+        // Each step is given when its last sample comes.
+        Ok(Vec::new())
     }
-    let info = source.info().clone();
-    let channels = usize::from(info.channels);
-    let header = header_of(model, info.sample_rate, info.channels, levels);
-    let output = Counter { inner: output, bytes: 0 };
-    let mut writer = TokenWriter::new(output, header.clone(), prior)?;
-    let resampler = StreamResampler::new(info.sample_rate, config.sample_rate, channels)?;
-    let mut input = Input {
-        segment: SEGMENT_STEPS * model.chunk_samples(),
-        block: resampler.block_frames().min(BLOCK),
-        resampler: Some(resampler),
-        planar: Vec::new(),
-        samples: 0,
-        converted: 0,
-        header,
-        source,
-        progress,
-    };
-    let mut encoders = Encoders::new(model, channels, levels, cores());
-    let mut segment = input.next()?;
-    while !segment.is_empty() {
-        let (tokens, next) = encoders.code(&segment, || input.next());
-        writer = writer.push(&tokens?)?;
-        segment = next?;
+}
+
+/// A search, which has the threads for itself.
+#[cfg(feature = "train")]
+struct Searching<'a>(crate::codec::SearchStream<'a>);
+
+#[cfg(feature = "train")]
+impl Coder for Searching<'_> {
+    fn code<R>(
+        &mut self,
+        samples: &[Vec<f32>],
+        meanwhile: impl FnOnce() -> R,
+    ) -> (Result<Vec<Tokens>, FilesError>, R) {
+        (self.0.push(samples).map_err(FilesError::from), meanwhile())
     }
-    let samples = input.samples;
-    let written = writer.finish(samples)?;
-    let counter = written.output;
-    let seconds = samples as f64 / f64::from(info.sample_rate);
-    let report = EncodeReport {
-        samples,
-        channels: info.channels,
-        sample_rate: info.sample_rate,
-        bytes: counter.bytes,
-        seconds,
-        kbps: if samples == 0 { 0.0 } else { counter.bytes as f64 * 8.0 / seconds / 1000.0 },
-        levels,
-        warnings: source.warnings(),
-        prior_id: written.header.prior_id_hex(),
-        token_digest: written.token_digest,
-    };
-    Ok((counter.inner, report))
+
+    fn finish(self) -> Result<Vec<Tokens>, FilesError> {
+        Ok(self.0.finish()?)
+    }
+}
+
+/// What a file is encoded with.
+struct Task<'a> {
+    config: &'a CodecConfig,
+    /// The model's.
+    id: [u8; 16],
+    prior: Option<&'a Prior>,
+    levels: usize,
+}
+
+impl Task<'_> {
+    fn check(&self) -> Result<(), FilesError> {
+        let (asked, most) = (self.levels, self.config.levels());
+        if asked == 0 || asked > most {
+            return Err(FilesError::Levels { asked, most });
+        }
+        Ok(self.prior.map_or(Ok(()), |prior| prior.check_codec(self.id))?)
+    }
+
+    fn encode<W: Write>(
+        &self,
+        mut coder: impl Coder,
+        source: &mut dyn AudioSource,
+        output: W,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(W, EncodeReport), FilesError> {
+        let info = source.info().clone();
+        let header =
+            header_from(self.config, self.id, info.sample_rate, info.channels, self.levels);
+        let output = Counter { inner: output, bytes: 0 };
+        let mut writer = TokenWriter::new(output, header.clone(), self.prior)?;
+        let channels = usize::from(info.channels);
+        let resampler = StreamResampler::new(info.sample_rate, self.config.sample_rate, channels)?;
+        let mut input = Input {
+            segment: SEGMENT_STEPS * self.config.samples_per_step(),
+            block: resampler.block_frames().min(BLOCK),
+            resampler: Some(resampler),
+            planar: Vec::new(),
+            samples: 0,
+            converted: 0,
+            header,
+            source,
+            progress,
+        };
+        let mut segment = input.next()?;
+        while !segment.is_empty() {
+            let (tokens, next) = coder.code(&segment, || input.next());
+            writer = writer.push(&tokens?)?;
+            segment = next?;
+        }
+        let rest = coder.finish()?;
+        if !rest.is_empty() {
+            writer = writer.push(&rest)?;
+        }
+        let samples = input.samples;
+        let written = writer.finish(samples)?;
+        let counter = written.output;
+        let seconds = samples as f64 / f64::from(info.sample_rate);
+        let report = EncodeReport {
+            samples,
+            channels: info.channels,
+            sample_rate: info.sample_rate,
+            bytes: counter.bytes,
+            seconds,
+            kbps: if samples == 0 { 0.0 } else { counter.bytes as f64 * 8.0 / seconds / 1000.0 },
+            levels: self.levels,
+            warnings: source.warnings(),
+            prior_id: written.header.prior_id_hex(),
+            token_digest: written.token_digest,
+        };
+        Ok((counter.inner, report))
+    }
 }
 
 /// Writes a file of tokens that are there already, one `Tokens` for each channel of `header`, with the prior,
@@ -242,11 +350,20 @@ pub fn write_tokens<W: Write>(
 /// The header of a file of `model`'s tokens with the first `levels` levels, made from `channels` channels
 /// at `source_rate` Hz. The length is left open.
 pub fn header_of(model: &Model, source_rate: u32, channels: u16, levels: usize) -> Header {
-    let config = model.config();
+    header_from(model.config(), model.id(), source_rate, channels, levels)
+}
+
+fn header_from(
+    config: &CodecConfig,
+    model_id: [u8; 16],
+    source_rate: u32,
+    channels: u16,
+    levels: usize,
+) -> Header {
     let (rate, hop) = (config.sample_rate, config.hop as u32);
     let layout = config.layout().prefix(levels);
     Header {
-        model_id: model.id(),
+        model_id,
         source_rate,
         channels,
         samples: None,

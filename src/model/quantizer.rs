@@ -149,6 +149,11 @@ impl Quantizer {
         Ok(Self { levels, dim: config.dim, normalize: config.vq.normalize })
     }
 
+    /// The first `levels` levels alone.
+    pub fn prefix(&self, levels: usize) -> Self {
+        Self { levels: self.levels[..levels].to_vec(), ..*self }
+    }
+
     /// Passes latents (batch, frames, dim) on as training needs them. `keep` (batch, levels) says with
     /// 1 and 0 which levels each item gets (level dropout); `rng` is for the Gumbel choice.
     ///

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use rustfft::FftPlanner;
 use rustfft::num_complex::Complex;
 use tessera_codec::audio::{self, WavFormat, WavSink};
+use tessera_codec::metrics::mel_distance;
 
 use crate::common::{Folder, model, shape, tessera, tone};
 
@@ -143,6 +144,44 @@ fn levels_and_rates() {
 }
 
 #[test]
+fn effort_finds_codes_that_decode_to_something_closer() {
+    let clip = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo/clip.wav");
+    let mut source = audio::open(clip.as_ref()).unwrap();
+    let rate = source.info().sample_rate;
+    let planar = audio::read_all(source.as_mut(), 1 << 24).unwrap();
+    let part = audio::resample_all(&planar[0][..2 * rate as usize], rate, 48_000).unwrap();
+    let folder = Folder::new();
+    let wav = folder.text("clip.wav");
+    let mut sink = WavSink::create(wav.as_ref(), 48_000, 1, WavFormat::Float32, false).unwrap();
+    sink.write(std::slice::from_ref(&part)).unwrap();
+    sink.finish().unwrap();
+    let distances = ["0", "1"].map(|effort| {
+        let [tsr, out] = ["tsr", "wav"].map(|end| folder.text(&format!("{effort}.{end}")));
+        let args = ["encode", &wav, &tsr, "--effort", effort, "--levels", "4"];
+        let packed = [&args[..], &["--entropy", "none", "--verify", "--json"]].concat();
+        let bytes = tessera(&packed).json()["bytes"].as_u64().unwrap();
+        tessera(&["decode", &tsr, &out, "--format", "f32"]).expect(0, &[]);
+        let mut decoded = audio::open(out.as_ref()).unwrap();
+        let decoded = audio::read_all(decoded.as_mut(), 1 << 24).unwrap();
+        (bytes, mel_distance(&part, &decoded[0]).unwrap())
+    });
+    let [(size, plain), (other, found)] = distances;
+    println!("mel distance {plain:.3}, found {found:.3}");
+    assert_eq!(size, other);
+    assert!(found < 0.98 * plain, "{plain} {found}");
+    // A folder, as a file.
+    let [from, to] = ["in", "out"].map(|name| folder.path(name));
+    std::fs::create_dir(&from).unwrap();
+    std::fs::copy(&wav, from.join("1.wav")).unwrap();
+    let args = ["encode", from.to_str().unwrap(), "--out", to.to_str().unwrap(), "--effort", "1"];
+    tessera(&[&args[..], &["--levels", "4", "--entropy", "none"]].concat()).expect(0, &[]);
+    assert_eq!(
+        std::fs::read(to.join("1.wav.tsr")).unwrap(),
+        std::fs::read(folder.path("1.tsr")).unwrap()
+    );
+}
+
+#[test]
 fn nothing_is_overwritten_unless_asked() {
     let folder = Folder::new();
     tone(&folder.path("a.wav"), 48_000, 1, 4_800, WavFormat::Pcm16);
@@ -165,7 +204,7 @@ fn nothing_is_overwritten_unless_asked() {
 
 #[test]
 fn mistakes_in_the_command_line_exit_with_2() {
-    let cases: [&[&str]; 16] = [
+    let cases: [&[&str]; 17] = [
         &[],
         &["sing"],
         &["encode"],
@@ -174,6 +213,7 @@ fn mistakes_in_the_command_line_exit_with_2() {
         &["encode", "a.wav", "a.tsr", "--levels", "1", "--kbps", "2"],
         &["encode", "a.wav", "a.tsr", "--kbps", "-1"],
         &["encode", "a.wav", "a.tsr", "--kbps", "nan"],
+        &["encode", "a.wav", "a.tsr", "--effort", "11"],
         &["decode", "a.tsr", "a.wav", "--format", "u8"],
         &["info"],
         &["eval", ".", "--levels", "some"],

@@ -7,8 +7,10 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 use tessera_codec::audio::{self, AudioSource};
 use tessera_codec::bitstream::{ContainerReader, OutputFile};
+#[cfg(feature = "train")]
+use tessera_codec::codec::Codec;
 use tessera_codec::engine::Model;
-use tessera_codec::files::{self, EncodeReport};
+use tessera_codec::files::{self, EncodeReport, FilesError};
 use tessera_codec::prior::Prior;
 
 use super::batch::{self, Batch, Done, Job};
@@ -46,6 +48,11 @@ pub struct Args {
     /// Store as many levels as fit this rate, all channels together.
     #[arg(long, value_name = "X", value_parser = positive)]
     kbps: Option<f64>,
+    /// Look for codes that decode to something closer to the original, from 0, at once, to 10, a few times as long
+    /// as the sound lasts; 2 has most of what there is to gain. Packed tokens keep their size.
+    #[cfg(feature = "train")]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=10))]
+    effort: u8,
     #[command(flatten)]
     entropy: EntropyArgs,
     /// Read back what was written and compare it with the tokens made, before the file gets its name.
@@ -74,10 +81,33 @@ pub fn run(args: Args) -> Result<Outcome> {
     }
 }
 
+/// Moves of the search for each step of effort.
+#[cfg(feature = "train")]
+const MOVES: usize = 10;
+
+/// What looks for better codes, if that was asked for.
+#[cfg(feature = "train")]
+type Searcher = Option<Codec>;
+/// Nothing does.
+#[cfg(not(feature = "train"))]
+struct Searcher;
+
+#[cfg(feature = "train")]
+fn searcher(args: &Args) -> Result<Searcher> {
+    (args.effort > 0).then(|| args.model.load_codec()).transpose()
+}
+
+#[cfg(not(feature = "train"))]
+fn searcher(_: &Args) -> Result<Searcher> {
+    Ok(Searcher)
+}
+
 /// What all files are encoded with.
 struct Encoder<'a> {
     args: &'a Args,
     model: &'a Model,
+    #[cfg_attr(not(feature = "train"), expect(dead_code))]
+    searcher: &'a Searcher,
     prior: Option<&'a Prior>,
     interrupt: &'a Interrupt,
 }
@@ -105,15 +135,33 @@ impl Encoder<'_> {
         let interrupt = self.interrupt.clone();
         let mut source = Interruptible { source, interrupt, path: name.into() };
         let done;
-        (output, done) =
-            files::encode_with(self.model, self.prior, &mut source, levels, output, watch)
-                .with_context(|| format!("cannot encode {name}"))?;
+        (output, done) = self
+            .tokens(&mut source, levels, output, watch)
+            .with_context(|| format!("cannot encode {name}"))?;
         if let (true, pipe::Output::File(file)) = (self.args.verify, &mut output) {
             read_back(file, self.prior, &done)
                 .with_context(|| format!("cannot verify {}; it was not kept", path.display()))?;
         }
         output.commit()?;
         Ok(done)
+    }
+
+    /// Writes the tokens of a source.
+    fn tokens(
+        &self,
+        source: &mut dyn AudioSource,
+        levels: usize,
+        output: pipe::Output,
+        watch: &mut dyn FnMut(u64),
+    ) -> Result<(pipe::Output, EncodeReport), FilesError> {
+        #[cfg(feature = "train")]
+        if let Some(codec) = self.searcher {
+            let moves = MOVES * usize::from(self.args.effort);
+            return files::encode_searching(
+                codec, moves, self.prior, source, levels, output, watch,
+            );
+        }
+        files::encode_with(self.model, self.prior, source, levels, output, watch)
     }
 
     /// Encodes a file of a folder, unless that is done.
@@ -187,7 +235,9 @@ fn encode_file(args: &Args, path: &Path) -> Result<Outcome> {
     let piped = pipe::is_stdio(path);
     let (model, prior) = (args.model.load()?, args.model.prior());
     let prior = args.entropy.choose(&prior)?;
-    let encoder = Encoder { args, model: &model, prior, interrupt: &interrupt };
+    let searcher = searcher(args)?;
+    let encoder =
+        Encoder { args, model: &model, searcher: &searcher, prior, interrupt: &interrupt };
     let mut progress = Progress::of_audio(info.frames);
     let started = Instant::now();
     let rate = f64::from(info.sample_rate);
@@ -248,7 +298,9 @@ fn encode_folder(args: &Args, out: &Path) -> Result<Outcome> {
     let interrupt = Interrupt::listen()?;
     let (model, prior) = (args.model.load()?, args.model.prior());
     let prior = args.entropy.choose(&prior)?;
-    let encoder = Encoder { args, model: &model, prior, interrupt: &interrupt };
+    let searcher = searcher(args)?;
+    let encoder =
+        Encoder { args, model: &model, searcher: &searcher, prior, interrupt: &interrupt };
     // What no file can be encoded with is said once.
     encoder.levels(1)?;
     let batch = Batch {

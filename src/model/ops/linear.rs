@@ -37,7 +37,8 @@ pub fn linear(x: &Tensor, w: &Tensor, b: &Tensor, precision: Precision) -> Resul
             let own = Linear(Precision::F32);
             rounded(x)?.contiguous()?.apply_op3(&rounded(w)?, b, own)
         }
-        (_, device) if has_kernels(device) => {
+        // candle's product computes a gradient for the weights, wanted or not.
+        (_, device) if has_kernels(device) || (device.is_cpu() && !w.track_op()) => {
             x.contiguous()?.apply_op3(&w.contiguous()?, &b.contiguous()?, Linear(precision))
         }
         (Precision::F32 | Precision::Tf32, _) => reference(x, w, b),

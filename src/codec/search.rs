@@ -1,0 +1,340 @@
+//! Analysis by synthesis: codes that are looked for by decoding them.
+//!
+//! The encoder answers at once, with one look at the sound. For a file there is time to hear what comes out: the latents
+//! descend along the gradient of the loss that the model was trained with, through the decoder and, straight through,
+//! the quantizer, and the codes of where they arrive decode to something closer to the original. Neither the bits nor the decoder
+//! know of it. Speech coders choose their excitation so (Schroeder and Atal 1985); descending in the latents is known
+//! from images (Campos et al. 2019, "Content adaptive optimization for neural image compression").
+
+use candle_core::{Tensor, Var};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use super::{Codec, CodecError, append, channels_expected, codes_of, drop_first};
+use crate::model::ops::{EnvelopeLoss, SpectralLoss};
+use crate::model::{Bottleneck, Choice, Quantizer};
+use crate::tokens::Tokens;
+use crate::train::TrainConfig;
+
+/// Steps of codes that are looked for at once: about five seconds.
+const BLOCK_STEPS: usize = 128;
+/// Length of a move at first, as a share of the latents' size.
+const RATE: f64 = 0.015;
+/// What is left of it at the end.
+const FINAL_SHARE: f64 = 0.1;
+/// Decay of the gradient's running mean, and of its mean square's.
+const DECAY: [f64; 2] = [0.8, 0.95];
+/// Weight of the distance between latents and their codes: what the decoder is given is what was listened to.
+const COMMITMENT: f64 = 0.25;
+
+/// Samples in, tokens out, like [`EncodeStream`](super::EncodeStream): later, and better ones.
+pub struct SearchStream<'a> {
+    codec: &'a Codec,
+    quantizer: Quantizer,
+    losses: Vec<SpectralLoss>,
+    envelope: EnvelopeLoss,
+    /// Weight of the envelope's loss.
+    envelope_weight: f64,
+    moves: usize,
+    /// Steps behind a block that are decoded with it, as they overlap with what it decodes to.
+    ahead: usize,
+    /// By channel: samples of the context, then those not coded yet.
+    waiting: Vec<Vec<f32>>,
+    /// By channel: the codes of the context, the last steps that were coded.
+    context: Vec<Tokens>,
+    /// Steps of the context, and of all that was coded.
+    context_steps: usize,
+    done: u64,
+}
+
+impl Codec {
+    /// Begins coding `channels` channels at the codec's rate to the first `levels` levels, each block of about five
+    /// seconds with `moves` moves from the encoder's answer to a better one. Twenty find most of
+    /// what there is. On another kind of processor others may be found.
+    ///
+    /// # Errors
+    /// The network fails.
+    pub fn searching_encoder(
+        &self,
+        channels: usize,
+        levels: usize,
+        moves: usize,
+    ) -> Result<SearchStream<'_>, CodecError> {
+        let config = self.config();
+        let levels = levels.min(config.levels());
+        let mut training = TrainConfig { codec: config.clone(), ..TrainConfig::default() };
+        // Phases are compared where the decoder has any.
+        training.loss.complex_top = f64::from(config.noise_band[0]);
+        let longest = training.resolutions.iter().flatten().map(|r| r.window).max().unwrap_or(0);
+        let overlap = config.synthesis_window - config.hop;
+        let losses = training
+            .resolutions
+            .iter()
+            .map(|turn| SpectralLoss::new(config.sample_rate, turn, training.loss))
+            .collect::<candle_core::Result<_>>()?;
+        Ok(SearchStream {
+            codec: self,
+            quantizer: self.network.quantizer.prefix(levels),
+            losses,
+            envelope: EnvelopeLoss::new(self.network.decoder.synthesis(), &self.device)?,
+            envelope_weight: training.envelope,
+            moves,
+            ahead: (overlap + longest).div_ceil(config.samples_per_step()),
+            waiting: vec![Vec::new(); channels],
+            context: vec![Tokens::new(levels); channels],
+            context_steps: 0,
+            done: 0,
+        })
+    }
+}
+
+impl SearchStream<'_> {
+    /// Takes samples, one slice per channel and all of one length, and gives the tokens of the blocks they complete, one
+    /// `Tokens` per channel; often of no steps.
+    ///
+    /// # Errors
+    /// Channels of different lengths, or the network fails.
+    pub fn push<S: AsRef<[f32]>>(&mut self, samples: &[S]) -> Result<Vec<Tokens>, CodecError> {
+        channels_expected(self.waiting.len(), samples)?;
+        for (waiting, samples) in self.waiting.iter_mut().zip(samples) {
+            waiting.extend_from_slice(samples.as_ref());
+        }
+        let mut tokens = self.none();
+        while self.steps_waiting() >= BLOCK_STEPS + self.ahead {
+            self.code(BLOCK_STEPS, &mut tokens)?;
+        }
+        Ok(tokens)
+    }
+
+    /// Codes what is left, the last step filled up with silence.
+    ///
+    /// # Errors
+    /// The network fails.
+    pub fn finish(mut self) -> Result<Vec<Tokens>, CodecError> {
+        let mut tokens = self.none();
+        let step = self.codec.config().samples_per_step();
+        let length = self.waiting.first().map_or(0, Vec::len);
+        let mut left = length.div_ceil(step) - self.context_steps;
+        let end = (length.div_ceil(step) + self.ahead) * step;
+        self.waiting.iter_mut().for_each(|waiting| waiting.resize(end, 0.0));
+        while left > 0 {
+            let now = left.min(BLOCK_STEPS);
+            self.code(now, &mut tokens)?;
+            left -= now;
+        }
+        Ok(tokens)
+    }
+
+    fn none(&self) -> Vec<Tokens> {
+        vec![Tokens::new(self.quantizer.levels.len()); self.waiting.len()]
+    }
+
+    /// Whole steps that wait to be coded.
+    fn steps_waiting(&self) -> usize {
+        let length = self.waiting.first().map_or(0, Vec::len);
+        length / self.codec.config().samples_per_step() - self.context_steps
+    }
+
+    /// Codes the next `steps` steps, and makes the last of them context.
+    fn code(&mut self, steps: usize, tokens: &mut [Tokens]) -> Result<(), CodecError> {
+        let config = self.codec.config();
+        let layout = config.layout();
+        for channel in 0..self.waiting.len() {
+            let codes = self
+                .search(channel, steps)?
+                .iter()
+                .enumerate()
+                .map(|(level, codes)| codes.narrow(1, 0, steps * layout.codes_per_step(level)))
+                .collect::<candle_core::Result<Vec<_>>>()?;
+            append(&mut tokens[channel..=channel], &codes)?;
+            append(&mut self.context[channel..=channel], &codes)?;
+        }
+        let all = self.context_steps + steps;
+        let keep = all.min(self.codec.encoder_context_steps().max(config.warm_up_steps()));
+        for context in &mut self.context {
+            drop_first(context, all - keep, &layout);
+        }
+        for waiting in &mut self.waiting {
+            waiting.drain(..(all - keep) * config.samples_per_step());
+        }
+        self.context_steps = keep;
+        self.done += steps as u64;
+        Ok(())
+    }
+
+    /// A channel's codes, by level (1, codes), for the `steps` steps after the context and those ahead of them. Channels
+    /// know nothing of each other, and memory is that of one.
+    fn search(&self, channel: usize, steps: usize) -> Result<Vec<Tensor>, CodecError> {
+        let config = self.codec.config();
+        let network = &self.codec.network;
+        let levels = self.quantizer.levels.len();
+        let all = self.context_steps + steps + self.ahead;
+        let frames_per_step = config.layout().frames_per_step();
+        let length = all * config.samples_per_step();
+        let samples = self.waiting[channel][..length].to_vec();
+        let samples = Tensor::from_vec(samples, (1, length), &self.codec.device)?;
+        let known = self.context_steps * frames_per_step;
+        let start = network.encoder.forward(&samples)?.detach();
+        let start = start.narrow(1, known, start.dim(1)? - known)?.contiguous()?;
+        let context = match self.context_steps {
+            0 => None,
+            _ => Some(
+                self.quantizer
+                    .decode(&codes_of(&self.context[channel..=channel], &self.codec.device)?)?,
+            ),
+        };
+        let first = (self.done - self.context_steps as u64) * frames_per_step as u64;
+        // What is behind the last samples of the overlap is not known yet.
+        let complete = samples.dim(1)? - (config.synthesis_window - config.hop);
+        let target = samples.narrow(1, 0, complete)?;
+        // The loss of latents, in these turns of its resolutions.
+        let loss = |latents: &Tensor, turns: &[usize]| -> candle_core::Result<Tensor> {
+            let latents = match &context {
+                Some(context) => Tensor::cat(&[context, latents], 1)?,
+                None => latents.clone(),
+            };
+            let head = network.decoder.describe(&latents)?;
+            let decoded = network.decoder.synthesis().forward(&head, &[first])?;
+            let decoded = decoded.narrow(1, 0, complete)?;
+            let mut sum = (self.envelope.forward(&head, &samples)? * self.envelope_weight)?;
+            for turn in turns {
+                let (spectral, _) = self.losses[*turn].forward(&decoded, &target)?;
+                sum = (sum + (spectral / turns.len() as f64)?)?;
+            }
+            Ok(sum)
+        };
+        let every: Vec<usize> = (0..self.losses.len()).collect();
+        let heard = |codes: &[Tensor]| -> candle_core::Result<f32> {
+            loss(&self.quantizer.decode(codes)?.detach(), &every)?.to_scalar()
+        };
+        let answer = self.quantizer.encode(&start, levels)?;
+        if self.moves == 0 {
+            return Ok(answer);
+        }
+        let latents = Var::from_tensor(&start)?;
+        let size = f64::from(start.sqr()?.mean_all()?.sqrt()?.to_scalar::<f32>()?);
+        let mut mean = start.zeros_like()?;
+        let mut square = 0.0;
+        // Nearest codes need no chance.
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        let nearest = Bottleneck::Quantized(Choice::Nearest);
+        for i in 0..self.moves {
+            let quantized = self.quantizer.train(&latents, nearest, None, false, &mut rng)?;
+            let turns = [i % every.len(), (i + every.len() / 2) % every.len()];
+            let loss = (loss(&quantized.latents, &turns)? + (quantized.commitment * COMMITMENT)?)?;
+            let grads = loss.backward()?;
+            let Some(gradient) = grads.get(&latents) else {
+                return Ok(answer);
+            };
+            // As Adam (Kingma and Ba 2015), but with one scale for all latents: where the sound is soft they matter less.
+            mean = ((mean * DECAY[0])? + (gradient * (1.0 - DECAY[0]))?)?.detach();
+            let now = f64::from(gradient.sqr()?.mean_all()?.to_scalar::<f32>()?);
+            square = DECAY[1] * square + (1.0 - DECAY[1]) * now;
+            let corrected = DECAY.map(|decay| 1.0 - decay.powi(i as i32 + 1));
+            let along = corrected[0] * (square / corrected[1]).sqrt();
+            if !(along.is_finite() && along > 0.0) {
+                return Ok(answer);
+            }
+            let turn = std::f64::consts::PI * i as f64 / self.moves as f64;
+            let share = FINAL_SHARE + (1.0 - FINAL_SHARE) * (0.5 + 0.5 * turn.cos());
+            let moved = (&mean * (RATE * share * size / along))?;
+            latents.set(&(latents.as_detached_tensor() - moved)?)?;
+        }
+        let found = self.quantizer.encode(&latents, levels)?;
+        Ok(if heard(&found)? < heard(&answer)? { found } else { answer })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{codec, small};
+    use super::*;
+    use crate::model::ops::{check, host};
+
+    fn sound(steps: usize) -> Vec<Vec<f32>> {
+        let length = steps * small().samples_per_step();
+        (0..2).map(|c| host(&(check::random(c, &[length]) * 0.3).unwrap()).unwrap()).collect()
+    }
+
+    /// All tokens of a sound that is pushed in pieces.
+    fn coded(codec: &Codec, sound: &[Vec<f32>], moves: usize, piece: usize) -> Vec<Tokens> {
+        let mut stream = codec.searching_encoder(2, 3, moves).unwrap();
+        let mut tokens = vec![Tokens::new(3); 2];
+        for start in (0..sound[0].len()).step_by(piece) {
+            let end = (start + piece).min(sound[0].len());
+            let pieces: Vec<&[f32]> = sound.iter().map(|s| &s[start..end]).collect();
+            let new = stream.push(&pieces).unwrap();
+            tokens.iter_mut().zip(&new).for_each(|(all, new)| all.extend(new));
+        }
+        let rest = stream.finish().unwrap();
+        tokens.iter_mut().zip(&rest).for_each(|(all, new)| all.extend(new));
+        tokens
+    }
+
+    #[test]
+    fn without_a_move_it_is_the_encoder() {
+        let folder = tempfile::tempdir().unwrap();
+        let codec = codec(folder.path());
+        let steps = 2 * BLOCK_STEPS + 9;
+        let sound = sound(steps);
+        let mut encoder = codec.encoder(2, 3);
+        let mut plain = encoder.push(&sound).unwrap();
+        let given = plain[0].steps(&codec.config().layout().prefix(3)).unwrap();
+        let rest = encoder.finish((steps - given) as u64).unwrap();
+        plain.iter_mut().zip(&rest).for_each(|(all, new)| all.extend(new));
+        assert_eq!(coded(&codec, &sound, 0, 777), plain);
+        // A last step that is not full counts.
+        let short: Vec<Vec<f32>> = sound.iter().map(|s| s[..s.len() - 5].to_vec()).collect();
+        let tokens = coded(&codec, &short, 0, 777);
+        assert_eq!(tokens[0].steps(&codec.config().layout().prefix(3)), Some(steps));
+        assert!(coded(&codec, &[vec![], vec![]], 0, 777)[0].levels.iter().all(Vec::is_empty));
+    }
+
+    #[test]
+    fn what_is_found_decodes_to_something_closer() {
+        let folder = tempfile::tempdir().unwrap();
+        let codec = codec(folder.path());
+        // Two blocks, so that one has a context.
+        let sound = sound(BLOCK_STEPS + 40);
+        let judge = SpectralLoss::new(
+            codec.config().sample_rate,
+            &TrainConfig::default().resolutions[0],
+            TrainConfig::default().loss,
+        )
+        .unwrap();
+        let distance = |tokens: &[Tokens]| {
+            let decoded = codec.decoder(2).push(tokens).unwrap();
+            let length = decoded[0].len();
+            let tensor = |rows: &[Vec<f32>]| {
+                let flat: Vec<f32> = rows.iter().flat_map(|r| r[..length].to_vec()).collect();
+                Tensor::from_vec(flat, (2, length), &codec.device).unwrap()
+            };
+            let (loss, _) = judge.forward(&tensor(&decoded), &tensor(&sound)).unwrap();
+            loss.to_scalar::<f32>().unwrap()
+        };
+        let (plain, found) = (coded(&codec, &sound, 0, 5000), coded(&codec, &sound, 40, 5000));
+        let layout = codec.config().layout().prefix(3);
+        assert_eq!(plain[0].steps(&layout), found[0].steps(&layout));
+        let (before, after) = (distance(&plain), distance(&found));
+        assert!(after < 0.99 * before, "{before} {after}");
+        assert_eq!(found, coded(&codec, &sound, 40, 12_345), "pieces make no difference");
+    }
+
+    #[test]
+    fn silence_is_coded() {
+        let folder = tempfile::tempdir().unwrap();
+        let codec = codec(folder.path());
+        let silence = vec![vec![0.0; 10 * small().samples_per_step()]; 2];
+        let tokens = coded(&codec, &silence, 3, 1000);
+        assert_eq!(tokens[0].steps(&codec.config().layout().prefix(3)), Some(10));
+    }
+
+    #[test]
+    fn channels_of_different_lengths_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let codec = codec(folder.path());
+        let mut stream = codec.searching_encoder(2, 3, 1).unwrap();
+        assert!(stream.push(&[vec![0.0; 10], vec![0.0; 9]]).is_err());
+        assert!(stream.push(&[vec![0.0; 10]]).is_err());
+    }
+}
