@@ -11,7 +11,7 @@ use self::writer::TokenWriter;
 use crate::audio::{AudioError, AudioSource, AudioWarning, StreamResampler};
 use crate::bitstream::{ContainerReader, Damage, Header, Item, ReadError, WriteError};
 #[cfg(feature = "train")]
-use crate::codec::{Codec, CodecError};
+use crate::codec::{Codec, CodecError, SearchStream};
 use crate::config::CodecConfig;
 use crate::engine::{EngineError, Model, ModelError};
 use crate::prior::Prior;
@@ -176,9 +176,8 @@ pub fn encode_with<W: Write>(
     output: W,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(W, EncodeReport), FilesError> {
-    let (config, channels) = (model.config(), usize::from(source.info().channels));
-    let task = Task { config, id: model.id(), prior, levels };
-    task.check()?;
+    let task = Task::new(model.config(), model.id(), prior, levels)?;
+    let channels = usize::from(source.info().channels);
     task.encode(Encoders::new(model, channels, levels, cores()), source, output, progress)
 }
 
@@ -198,9 +197,8 @@ pub fn encode_searching<W: Write>(
     output: W,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(W, EncodeReport), FilesError> {
-    let (config, channels) = (codec.config(), usize::from(source.info().channels));
-    let task = Task { config, id: codec.id(), prior, levels };
-    task.check()?;
+    let task = Task::new(codec.config(), codec.id(), prior, levels)?;
+    let channels = usize::from(source.info().channels);
     let coder = Searching(codec.searching_encoder(channels, levels, moves)?);
     task.encode(coder, source, output, progress)
 }
@@ -237,7 +235,7 @@ impl Coder for Encoders {
 
 /// A search, which has the threads for itself.
 #[cfg(feature = "train")]
-struct Searching<'a>(crate::codec::SearchStream<'a>);
+struct Searching<'a>(SearchStream<'a>);
 
 #[cfg(feature = "train")]
 impl Coder for Searching<'_> {
@@ -263,13 +261,21 @@ struct Task<'a> {
     levels: usize,
 }
 
-impl Task<'_> {
-    fn check(&self) -> Result<(), FilesError> {
-        let (asked, most) = (self.levels, self.config.levels());
-        if asked == 0 || asked > most {
-            return Err(FilesError::Levels { asked, most });
+impl<'a> Task<'a> {
+    /// Refuses levels that the model has not, and another model's prior.
+    fn new(
+        config: &'a CodecConfig,
+        id: [u8; 16],
+        prior: Option<&'a Prior>,
+        levels: usize,
+    ) -> Result<Self, FilesError> {
+        if levels == 0 || levels > config.levels() {
+            return Err(FilesError::Levels { asked: levels, most: config.levels() });
         }
-        Ok(self.prior.map_or(Ok(()), |prior| prior.check_codec(self.id))?)
+        if let Some(prior) = prior {
+            prior.check_codec(id)?;
+        }
+        Ok(Self { config, id, prior, levels })
     }
 
     fn encode<W: Write>(

@@ -59,9 +59,7 @@ impl Network {
         tensors: &BTreeMap<String, Tensor>,
         device: &Device,
     ) -> Result<Self> {
-        let mut params = Params::new(device);
-        let (encoder, quantizer, decoder) = Self::layers(&mut params.from(tensors), config)?;
-        Ok(Self { config: config.clone(), params, encoder, quantizer, decoder })
+        Self::filled(Params::new(device), config, tensors)
     }
 
     /// The same with weights that no gradient is computed for, to use and not to train.
@@ -73,9 +71,7 @@ impl Network {
         tensors: &BTreeMap<String, Tensor>,
         device: &Device,
     ) -> Result<Self> {
-        let mut params = Params::constants(device);
-        let (encoder, quantizer, decoder) = Self::layers(&mut params.from(tensors), config)?;
-        Ok(Self { config: config.clone(), params, encoder, quantizer, decoder })
+        Self::filled(Params::constants(device), config, tensors)
     }
 
     /// What the encoder's and the decoder's matrix products are computed in from here on; the quantizer
@@ -83,6 +79,15 @@ impl Network {
     pub fn set_precision(&mut self, precision: ops::Precision) {
         self.encoder.set_precision(precision);
         self.decoder.set_precision(precision);
+    }
+
+    fn filled(
+        mut params: Params,
+        config: &CodecConfig,
+        tensors: &BTreeMap<String, Tensor>,
+    ) -> Result<Self> {
+        let (encoder, quantizer, decoder) = Self::layers(&mut params.from(tensors), config)?;
+        Ok(Self { config: config.clone(), params, encoder, quantizer, decoder })
     }
 
     fn layers(

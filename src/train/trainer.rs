@@ -148,8 +148,8 @@ fn lead_nowhere(
     config: &CodecConfig,
     weights: &mut BTreeMap<String, Tensor>,
 ) -> candle_core::Result<()> {
-    let led = 2 * Head::new(config, &[]).led;
-    let outputs = Head::new(config, &[]).outputs();
+    let head = Head::new(config, &[]);
+    let (led, outputs) = (2 * head.led, head.outputs());
     for name in ["decoder.head.weight", "decoder.head.bias"] {
         if let Some(tensor) = weights.get_mut(name)
             && led > 0
