@@ -18,7 +18,7 @@ use crate::model_files::{self, ModelFiles};
 use crate::shipped::Shipped;
 use crate::tokens::{TokenLayout, Tokens};
 
-pub use self::search::SearchStream;
+pub use self::search::{Effort, SearchStream};
 pub use crate::model_files::{CONFIG_FILE, MAX_WEIGHTS_BYTES, ModelError, WEIGHTS_FILE};
 
 /// Steps coded at a time: about two and a half seconds, which keeps matrices large and memory small.
@@ -36,6 +36,9 @@ pub enum CodecError {
     /// The network failed.
     #[error("the network failed: {0}")]
     Candle(#[from] candle_core::Error),
+    /// A search was to stop ([`Effort::stop`]).
+    #[error("stopped before the end")]
+    Stopped,
 }
 
 /// A trained model, ready to code.

@@ -11,7 +11,7 @@ use self::writer::TokenWriter;
 use crate::audio::{AudioError, AudioSource, AudioWarning, StreamResampler};
 use crate::bitstream::{ContainerReader, Damage, Header, Item, ReadError, WriteError};
 #[cfg(feature = "train")]
-use crate::codec::{Codec, CodecError, SearchStream};
+use crate::codec::{Codec, CodecError, Effort, SearchStream};
 use crate::config::CodecConfig;
 use crate::engine::{EngineError, Model, ModelError};
 use crate::prior::Prior;
@@ -181,16 +181,15 @@ pub fn encode_with<W: Write>(
     task.encode(Encoders::new(model, channels, levels, cores()), source, output, progress)
 }
 
-/// As [`encode_with`], with codes that are looked for with `moves` moves for each five seconds or so: the
-/// same number of bits without a prior, and a decoded sound that is closer to the original
-/// ([`Codec::searching_encoder`]). `progress` is ahead of what is coded by as much.
+/// As [`encode_with`], with codes that are looked for: the same number of bits without a prior, and a decoded sound
+/// that is closer to the original ([`Codec::searching_encoder`]). `progress` is ahead of what is coded by as much.
 ///
 /// # Errors
-/// As [`encode_with`], and when the search fails.
+/// As [`encode_with`], and when the search fails or was to stop.
 #[cfg(feature = "train")]
 pub fn encode_searching<W: Write>(
     codec: &Codec,
-    moves: usize,
+    effort: Effort,
     prior: Option<&Prior>,
     source: &mut dyn AudioSource,
     levels: usize,
@@ -199,7 +198,7 @@ pub fn encode_searching<W: Write>(
 ) -> Result<(W, EncodeReport), FilesError> {
     let task = Task::new(codec.config(), codec.id(), prior, levels)?;
     let channels = usize::from(source.info().channels);
-    let coder = Searching(codec.searching_encoder(channels, levels, moves)?);
+    let coder = Searching(codec.searching_encoder(channels, levels, effort)?);
     task.encode(coder, source, output, progress)
 }
 

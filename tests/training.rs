@@ -408,3 +408,76 @@ fn noise_is_made_even_for_a_trained_model_and_stays_as_it_is() {
     assert_eq!(values(noise), values(&after["decoder.noise"]));
     assert_ne!(values(&begun["decoder.head.bias"]), values(&after["decoder.head.bias"]));
 }
+
+#[test]
+fn an_encoder_learns_to_choose_for_a_decoder_that_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = dataset(folder.path(), 1);
+    let base = config();
+    let first = Trainer::new(&base, Budget::Steps(10), dataset.clone(), 4, &Device::Cpu);
+    let mut first = first.unwrap();
+    run(&mut first, usize::MAX);
+    let before = exported(&first, folder.path());
+    let held = TrainConfig { hold_decoder: true, ..config() };
+    let mut tuned =
+        Trainer::fine_tune(&held, Budget::Steps(8), dataset.clone(), 5, &before, &Device::Cpu)
+            .unwrap();
+    let steps = run(&mut tuned, 4);
+    assert!(steps.iter().all(|step| step.gradient > 0.0 && step.commitment > 0.0));
+    tuned.save(&folder.path().join("checkpoint.safetensors")).unwrap();
+    let path = folder.path().join("checkpoint.safetensors");
+    let resumed = Trainer::resume(&held, Budget::Steps(8), dataset.clone(), &path, &Device::Cpu);
+    let mut resumed = resumed.unwrap();
+    run(&mut resumed, usize::MAX);
+    let after = exported(&resumed, folder.path());
+    for (name, tensor) in &before {
+        let stays =
+            name.starts_with("decoder.") || name.contains(".up.") || name.contains(".codes");
+        let same = values(tensor) == values(&after[name]);
+        assert!(if tensor.rank() > 1 { same == stays } else { same || !stays }, "{name}");
+    }
+    // There has to be something to hold.
+    let new = Trainer::new(&held, Budget::Steps(8), dataset.clone(), 5, &Device::Cpu);
+    assert!(new.err().unwrap().to_string().contains("hold_decoder"));
+    let mut more = held;
+    more.codec.vq.strides.push(1);
+    let grown = Trainer::fine_tune(&more, Budget::Steps(8), dataset, 5, &before, &Device::Cpu);
+    assert!(grown.err().unwrap().to_string().contains("hold_decoder"));
+}
+
+#[test]
+fn blocks_are_added_to_a_trained_model_and_change_nothing_at_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = dataset(folder.path(), 1);
+    let base = config();
+    let first = Trainer::new(&base, Budget::Steps(10), dataset.clone(), 4, &Device::Cpu);
+    let mut first = first.unwrap();
+    run(&mut first, usize::MAX);
+    let before = exported(&first, folder.path());
+    let mut larger = config();
+    let (encoder, decoder) = (base.codec.encoder_blocks, base.codec.decoder_blocks);
+    larger.codec.encoder_blocks += 2;
+    larger.codec.decoder_blocks += 1;
+    let [mut same, mut grown] = [&base, &larger].map(|config| {
+        let budget = Budget::Steps(6);
+        Trainer::fine_tune(config, budget, dataset.clone(), 5, &before, &Device::Cpu).unwrap()
+    });
+    let begun = exported(&grown, folder.path());
+    assert!(before.iter().all(|(name, tensor)| values(tensor) == values(&begun[name])));
+    assert_eq!(run(&mut same, 1)[0].loss, run(&mut grown, 1)[0].loss);
+    run(&mut grown, usize::MAX);
+    let after = exported(&grown, folder.path());
+    for block in [
+        format!("encoder.blocks.{encoder}"),
+        format!("encoder.blocks.{}", encoder + 1),
+        format!("decoder.blocks.{decoder}"),
+    ] {
+        let gain = format!("{block}.gain");
+        assert!(values(&begun[&gain]).iter().all(|v| *v == 0.0), "{gain}");
+        assert!(values(&after[&gain]).iter().any(|v| *v != 0.0), "{gain}");
+        assert_ne!(
+            values(&begun[&format!("{block}.widen.weight")]),
+            values(&after[&format!("{block}.widen.weight")])
+        );
+    }
+}

@@ -27,6 +27,23 @@ const DECAY: [f64; 2] = [0.8, 0.95];
 /// Weight of the distance between latents and their codes: what the decoder is given is what was listened to.
 const COMMITMENT: f64 = 0.25;
 
+/// How long codes are looked for.
+#[derive(Clone, Copy)]
+pub struct Effort<'a> {
+    /// Moves from the encoder's answer to a better one, for each block of about five seconds. Twenty find most of
+    /// what there is.
+    pub moves: usize,
+    /// Asked before each move: whether to give up with [`CodecError::Stopped`].
+    pub stop: &'a dyn Fn() -> bool,
+}
+
+impl Effort<'_> {
+    /// A number of moves, and no stop before the end.
+    pub fn moves(moves: usize) -> Self {
+        Self { moves, stop: &|| false }
+    }
+}
+
 /// Samples in, tokens out, like [`EncodeStream`](super::EncodeStream): later, and better ones.
 pub struct SearchStream<'a> {
     codec: &'a Codec,
@@ -35,7 +52,7 @@ pub struct SearchStream<'a> {
     envelope: EnvelopeLoss,
     /// Weight of the envelope's loss.
     envelope_weight: f64,
-    moves: usize,
+    effort: Effort<'a>,
     /// Steps behind a block that are decoded with it, as they overlap with what it decodes to.
     ahead: usize,
     /// By channel: samples of the context, then those not coded yet.
@@ -48,18 +65,17 @@ pub struct SearchStream<'a> {
 }
 
 impl Codec {
-    /// Begins coding `channels` channels at the codec's rate to the first `levels` levels, each block of about five
-    /// seconds with `moves` moves from the encoder's answer to a better one. Twenty find most of
-    /// what there is. On another kind of processor others may be found.
+    /// Begins coding `channels` channels at the codec's rate to the first `levels` levels, and looks for better codes
+    /// than the encoder's. On another kind of processor others may be found.
     ///
     /// # Errors
     /// The network fails.
-    pub fn searching_encoder(
-        &self,
+    pub fn searching_encoder<'a>(
+        &'a self,
         channels: usize,
         levels: usize,
-        moves: usize,
-    ) -> Result<SearchStream<'_>, CodecError> {
+        effort: Effort<'a>,
+    ) -> Result<SearchStream<'a>, CodecError> {
         let config = self.config();
         let levels = levels.min(config.levels());
         let mut training = TrainConfig { codec: config.clone(), ..TrainConfig::default() };
@@ -78,7 +94,7 @@ impl Codec {
             losses,
             envelope: EnvelopeLoss::new(self.network.decoder.synthesis(), &self.device)?,
             envelope_weight: training.envelope,
-            moves,
+            effort,
             ahead: (overlap + longest).div_ceil(config.samples_per_step()),
             waiting: vec![Vec::new(); channels],
             context: vec![Tokens::new(levels); channels],
@@ -93,7 +109,7 @@ impl SearchStream<'_> {
     /// `Tokens` per channel; often of no steps.
     ///
     /// # Errors
-    /// Channels of different lengths, or the network fails.
+    /// Channels of different lengths, the network fails, or the search was to stop.
     pub fn push<S: AsRef<[f32]>>(&mut self, samples: &[S]) -> Result<Vec<Tokens>, CodecError> {
         channels_expected(self.waiting.len(), samples)?;
         for (waiting, samples) in self.waiting.iter_mut().zip(samples) {
@@ -109,7 +125,7 @@ impl SearchStream<'_> {
     /// Codes what is left, the last step filled up with silence.
     ///
     /// # Errors
-    /// The network fails.
+    /// The network fails, or the search was to stop.
     pub fn finish(mut self) -> Result<Vec<Tokens>, CodecError> {
         let mut tokens = self.none();
         let step = self.codec.config().samples_per_step();
@@ -208,7 +224,8 @@ impl SearchStream<'_> {
             loss(&self.quantizer.decode(codes)?.detach(), &every)?.to_scalar()
         };
         let answer = self.quantizer.encode(&start, levels)?;
-        if self.moves == 0 {
+        let moves = self.effort.moves;
+        if moves == 0 {
             return Ok(answer);
         }
         let latents = Var::from_tensor(&start)?;
@@ -218,7 +235,10 @@ impl SearchStream<'_> {
         // Nearest codes need no chance.
         let mut rng = ChaCha8Rng::seed_from_u64(0);
         let nearest = Bottleneck::Quantized(Choice::Nearest);
-        for i in 0..self.moves {
+        for i in 0..moves {
+            if (self.effort.stop)() {
+                return Err(CodecError::Stopped);
+            }
             let quantized = self.quantizer.train(&latents, nearest, None, false, &mut rng)?;
             let turns = [i % every.len(), (i + every.len() / 2) % every.len()];
             let loss = (loss(&quantized.latents, &turns)? + (quantized.commitment * COMMITMENT)?)?;
@@ -235,7 +255,7 @@ impl SearchStream<'_> {
             if !(along.is_finite() && along > 0.0) {
                 return Ok(answer);
             }
-            let turn = std::f64::consts::PI * i as f64 / self.moves as f64;
+            let turn = std::f64::consts::PI * i as f64 / moves as f64;
             let share = FINAL_SHARE + (1.0 - FINAL_SHARE) * (0.5 + 0.5 * turn.cos());
             let moved = (&mean * (RATE * share * size / along))?;
             latents.set(&(latents.as_detached_tensor() - moved)?)?;
@@ -258,7 +278,7 @@ mod tests {
 
     /// All tokens of a sound that is pushed in pieces.
     fn coded(codec: &Codec, sound: &[Vec<f32>], moves: usize, piece: usize) -> Vec<Tokens> {
-        let mut stream = codec.searching_encoder(2, 3, moves).unwrap();
+        let mut stream = codec.searching_encoder(2, 3, Effort::moves(moves)).unwrap();
         let mut tokens = vec![Tokens::new(3); 2];
         for start in (0..sound[0].len()).step_by(piece) {
             let end = (start + piece).min(sound[0].len());
@@ -321,6 +341,19 @@ mod tests {
     }
 
     #[test]
+    fn a_search_stops_between_moves() {
+        let folder = tempfile::tempdir().unwrap();
+        let codec = codec(folder.path());
+        let asked = std::cell::Cell::new(0);
+        let stop = || asked.replace(asked.get() + 1) == 2;
+        let effort = Effort { moves: 1000, stop: &stop };
+        let mut stream = codec.searching_encoder(2, 3, effort).unwrap();
+        stream.push(&sound(10)).unwrap();
+        assert!(matches!(stream.finish(), Err(CodecError::Stopped)));
+        assert_eq!(asked.get(), 3);
+    }
+
+    #[test]
     fn silence_is_coded() {
         let folder = tempfile::tempdir().unwrap();
         let codec = codec(folder.path());
@@ -333,7 +366,7 @@ mod tests {
     fn channels_of_different_lengths_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let codec = codec(folder.path());
-        let mut stream = codec.searching_encoder(2, 3, 1).unwrap();
+        let mut stream = codec.searching_encoder(2, 3, Effort::moves(1)).unwrap();
         assert!(stream.push(&[vec![0.0; 10], vec![0.0; 9]]).is_err());
         assert!(stream.push(&[vec![0.0; 10]]).is_err());
     }

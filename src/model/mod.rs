@@ -59,7 +59,7 @@ impl Network {
         tensors: &BTreeMap<String, Tensor>,
         device: &Device,
     ) -> Result<Self> {
-        Self::filled(Params::new(device), config, tensors)
+        Self::holding(|_| false, config, tensors, device)
     }
 
     /// The same with weights that no gradient is computed for, to use and not to train.
@@ -71,7 +71,22 @@ impl Network {
         tensors: &BTreeMap<String, Tensor>,
         device: &Device,
     ) -> Result<Self> {
-        Self::filled(Params::constants(device), config, tensors)
+        Self::holding(|_| true, config, tensors, device)
+    }
+
+    /// The same without gradients for the weights whose names `held` accepts.
+    ///
+    /// # Errors
+    /// As [`Self::from_tensors`].
+    pub fn holding(
+        held: fn(&str) -> bool,
+        config: &CodecConfig,
+        tensors: &BTreeMap<String, Tensor>,
+        device: &Device,
+    ) -> Result<Self> {
+        let mut params = Params::holding(device, held);
+        let (encoder, quantizer, decoder) = Self::layers(&mut params.from(tensors), config)?;
+        Ok(Self { config: config.clone(), params, encoder, quantizer, decoder })
     }
 
     /// What the encoder's and the decoder's matrix products are computed in from here on; the quantizer
@@ -79,15 +94,6 @@ impl Network {
     pub fn set_precision(&mut self, precision: ops::Precision) {
         self.encoder.set_precision(precision);
         self.decoder.set_precision(precision);
-    }
-
-    fn filled(
-        mut params: Params,
-        config: &CodecConfig,
-        tensors: &BTreeMap<String, Tensor>,
-    ) -> Result<Self> {
-        let (encoder, quantizer, decoder) = Self::layers(&mut params.from(tensors), config)?;
-        Ok(Self { config: config.clone(), params, encoder, quantizer, decoder })
     }
 
     fn layers(

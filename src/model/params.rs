@@ -11,8 +11,8 @@ use rand_chacha::ChaCha8Rng;
 pub struct Params {
     vars: BTreeMap<String, Var>,
     device: Device,
-    /// Whether layers get values that no gradient is computed for.
-    constant: bool,
+    /// Which of them layers get as values that no gradient is computed for, by name.
+    held: fn(&str) -> bool,
 }
 
 /// Where a layer's parameters come from, under a prefix.
@@ -29,12 +29,13 @@ enum Source<'a> {
 impl Params {
     /// No parameters yet.
     pub fn new(device: &Device) -> Self {
-        Self { vars: BTreeMap::new(), device: device.clone(), constant: false }
+        Self::holding(device, |_| false)
     }
 
-    /// No parameters yet; layers will get them as constants, which no gradient is computed for.
-    pub fn constants(device: &Device) -> Self {
-        Self { constant: true, ..Self::new(device) }
+    /// No parameters yet; layers will get those whose names `held` accepts as constants, which no gradient is
+    /// computed for.
+    pub fn holding(device: &Device, held: fn(&str) -> bool) -> Self {
+        Self { vars: BTreeMap::new(), device: device.clone(), held }
     }
 
     /// Fills with random values as each layer asks for them.
@@ -110,8 +111,8 @@ impl Builder<'_> {
             },
         };
         let var = Var::from_tensor(&value)?;
-        let tensor =
-            if self.params.constant { var.as_detached_tensor() } else { var.as_tensor().clone() };
+        let held = (self.params.held)(name);
+        let tensor = if held { var.as_detached_tensor() } else { var.as_tensor().clone() };
         self.params.vars.insert(name.into(), var);
         Ok(tensor)
     }

@@ -33,6 +33,9 @@ pub struct TrainConfig {
     /// its own. At 0 they and the codes stay as they are: what a trained model makes of a sound, its tokens, stays
     /// the same, and so does its prior's use, while the decoder goes on learning.
     pub encoder_rate: f64,
+    /// Whether decoder and codes stay as they are, and the encoder alone learns, to choose better codes: what
+    /// tokens decode to stays the same.
+    pub hold_decoder: bool,
     /// What the distance of the decoder's envelope above the learned phases from the sound's own counts for.
     pub envelope: f64,
     /// What the distance of what leads bins above the learned phases (`codec.led_top`) from the sound's directions counts
@@ -124,6 +127,7 @@ impl Default for TrainConfig {
                 complex_top: 900.0,
             },
             encoder_rate: 1.0,
+            hold_decoder: false,
             envelope: 5.0,
             lead: 1.0,
             resolutions: default_resolutions(),
@@ -267,6 +271,13 @@ impl TrainConfig {
         {
             return bad("vq.prefix_weights", 0.0, "more than 0 for at least one number of levels");
         }
+        if self.hold_decoder && (self.encoder_rate == 0.0 || self.adversarial.is_some()) {
+            return Err(ConfigError::Value {
+                field: "hold_decoder",
+                value: "true".into(),
+                expected: "an encoder that learns (encoder_rate above 0, no adversarial stage)",
+            });
+        }
         if self.resolutions.is_empty() || self.resolutions.iter().any(Vec::is_empty) {
             return bad("resolutions", 0.0, "at least one turn of at least one resolution");
         }
@@ -371,6 +382,8 @@ mod tests {
             (r#"{"envelope": -1}"#, "envelope"),
             (r#"{"lead": -1}"#, "lead"),
             (r#"{"encoder_rate": 1.5}"#, "encoder_rate"),
+            (r#"{"hold_decoder": true, "encoder_rate": 0}"#, "hold_decoder"),
+            (r#"{"hold_decoder": true, "adversarial": {}}"#, "hold_decoder"),
             (r#"{"vq": {"prefix_weights": [1, -1]}}"#, "prefix_weights"),
             (r#"{"vq": {"prefix_weights": [0, 0, 0, 0]}}"#, "prefix_weights"),
             (r#"{"codec": {"hop": 1}}"#, "hop"),

@@ -174,6 +174,54 @@ fn make_noise_even(
     Ok(())
 }
 
+/// Adds blocks that the configuration has and the weights have not. Their gains are zero, so that they change
+/// nothing until they have learned something.
+fn add_blocks(
+    config: &CodecConfig,
+    seed: u64,
+    weights: &mut BTreeMap<String, Tensor>,
+) -> candle_core::Result<()> {
+    let blocks = |part: &'static str, count| (0..count).map(move |i| format!("{part}.blocks.{i}."));
+    let mut missing: Vec<String> = blocks("encoder", config.encoder_blocks)
+        .chain(blocks("decoder", config.decoder_blocks))
+        .collect();
+    missing.retain(|block| !weights.keys().any(|name| name.starts_with(block)));
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for (name, tensor) in Network::random(config, seed, &Device::Cpu)?.params.snapshot()? {
+        if missing.iter().any(|block| name.starts_with(block)) {
+            let is_gain = name.ends_with(".gain");
+            weights.insert(name, if is_gain { tensor.zeros_like()? } else { tensor });
+        }
+    }
+    Ok(())
+}
+
+/// Is this the name of a parameter that decides what tokens decode to?
+fn decodes(name: &str) -> bool {
+    name.starts_with("decoder.") || name.contains(".up.") || name.ends_with(".codes")
+}
+
+/// Codes that are still to be found cannot be held.
+fn nothing_to_hold() -> TrainError {
+    TrainError::Config(ConfigError::Value {
+        field: "hold_decoder",
+        value: "true".into(),
+        expected: "false where a model or levels of it begin anew",
+    })
+}
+
+/// A network with weights by name; gradients are for what learns.
+fn network(
+    config: &TrainConfig,
+    weights: &BTreeMap<String, Tensor>,
+    device: &Device,
+) -> candle_core::Result<Network> {
+    let held = if config.hold_decoder { decodes } else { |_: &str| false };
+    Network::holding(held, &config.codec, weights, device)
+}
+
 /// Is this the name of a parameter of one of these levels of the quantizer?
 fn is_of_level(name: &str, mut levels: Range<usize>) -> bool {
     levels.any(|level| name.starts_with(&format!("quantizer.{level}.")))
@@ -191,6 +239,9 @@ impl Trainer {
         seed: u64,
         device: &Device,
     ) -> Result<Self, TrainError> {
+        if config.hold_decoder {
+            return Err(nothing_to_hold());
+        }
         let progress = Progress::start(0, seed);
         let network = Network::random(&config.codec, seed, device)?;
         Self::build(config, budget, dataset, network, progress, device)
@@ -198,7 +249,8 @@ impl Trainer {
 
     /// A run that begins with a trained model's weights, by name, and its codes in use: for more training,
     /// or to fit a model to other sounds. Levels that the weights lack are added: they start as those of
-    /// a new run do, with what the model's own levels leave to be coded. Where the weights lead no bins and the
+    /// a new run do, with what the model's own levels leave to be coded. Blocks that they lack are added behind
+    /// theirs and change nothing at first. Where the weights lead no bins and the
     /// configuration does, nothing is known of them at first; where the configuration has noise of its own and the
     /// weights have none, it is made.
     ///
@@ -219,16 +271,20 @@ impl Trainer {
         let mut tensors = weights.clone();
         lead_nowhere(&config.codec, &mut tensors)?;
         make_noise_even(&config.codec, &mut tensors)?;
+        add_blocks(&config.codec, seed, &mut tensors)?;
         if trained == 0 || trained == levels {
-            let network = Network::from_tensors(&config.codec, &tensors, device)?;
+            let network = network(config, &tensors, device)?;
             return Self::build(config, budget, dataset, network, progress, device);
+        }
+        if config.hold_decoder {
+            return Err(nothing_to_hold());
         }
         for (name, tensor) in Network::random(&config.codec, seed, device)?.params.snapshot()? {
             if is_of_level(&name, trained..levels) {
                 tensors.insert(name, tensor);
             }
         }
-        let network = Network::from_tensors(&config.codec, &tensors, device)?;
+        let network = network(config, &tensors, device)?;
         let mut trainer = Self::build(config, budget, dataset, network, progress, device)?;
         let (latents, mut rng) = (trainer.start_latents()?, trainer.rng(1));
         trainer.network.quantizer.start_levels(trained, &latents, &mut rng)?;
@@ -253,7 +309,7 @@ impl Trainer {
             reason: e.to_string(),
         };
         let weights = strip(&tensors, "weight.");
-        let network = Network::from_tensors(&config.codec, &weights, device).map_err(damaged)?;
+        let network = network(config, &weights, device).map_err(damaged)?;
         let mut trainer = Self::build(config, budget, dataset, network, progress, device)?;
         let steps = trainer.progress.optimizer_steps;
         trainer.optimizer.set_state(steps, &tensors).map_err(damaged)?;
@@ -501,7 +557,7 @@ impl Trainer {
             self.network.quantizer.levels.iter_mut().zip(&quantized.assignments)
         {
             let mut codes = indices.to_vec1()?;
-            if gradient.is_finite() && !frozen {
+            if gradient.is_finite() && !frozen && !self.config.hold_decoder {
                 level.codebook.update(vectors, &codes, ema, restart, &mut rng)?;
             }
             codes.sort_unstable();

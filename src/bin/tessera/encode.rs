@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use tessera_codec::audio::{self, AudioSource};
 use tessera_codec::bitstream::{ContainerReader, OutputFile};
 #[cfg(feature = "train")]
-use tessera_codec::codec::Codec;
+use tessera_codec::codec::{Codec, Effort};
 use tessera_codec::engine::Model;
 use tessera_codec::files::{self, EncodeReport, FilesError};
 use tessera_codec::prior::Prior;
@@ -156,9 +156,10 @@ impl Encoder<'_> {
     ) -> Result<(pipe::Output, EncodeReport), FilesError> {
         #[cfg(feature = "train")]
         if let Some(codec) = self.searcher {
-            let moves = MOVES * usize::from(self.args.effort);
+            let stop = || self.interrupt.asked();
+            let effort = Effort { moves: MOVES * usize::from(self.args.effort), stop: &stop };
             return files::encode_searching(
-                codec, moves, self.prior, source, levels, output, watch,
+                codec, effort, self.prior, source, levels, output, watch,
             );
         }
         files::encode_with(self.model, self.prior, source, levels, output, watch)
