@@ -38,10 +38,11 @@ const LEAST: [f32; 2] = [900.0, 560.0];
 /// Seconds between two pictures: what moves moves by steps of the codec, and more pictures than those would judder.
 const FRAME: f32 = 0.04;
 
-/// How long the framework waits before it looks whether something outside asks for a picture: nothing does, as pictures
-/// are drawn all the time. Its usual 16 ms woke the window for nothing, and with X11 it never drew at all when that came
-/// before the window was shown (see [`App::build`]).
-const POLL: Duration = Duration::from_secs(3600);
+/// How long the framework waits before it looks whether something asks for a picture from outside the window, where each
+/// picture asks for the next. Its usual 16 ms woke the window for nothing, and with X11 it never drew at all when that came
+/// before the window was shown (see [`App::build`]); but a picture that the screen never had room for asks for none after it,
+/// and then this is what the window goes on by.
+const POLL: Duration = Duration::from_secs(5);
 
 /// Seconds between two looks at what changes slowly.
 const SLOW: f32 = 0.4;
@@ -74,7 +75,8 @@ pub fn create(parts: Parts) -> Option<EguiEditor<App>> {
         .with_tile("Tessera")
         .with_resize_hint(hint)
         .with_repaint_poll_interval(POLL);
-    create_egui_editor(parts.window.clone(), RepaintNotifier::new(), settings, App::new(parts))
+    let notifier = RepaintNotifier::new();
+    create_egui_editor(parts.window.clone(), notifier.clone(), settings, App::new(parts, notifier))
 }
 
 /// The editor's state; lives as long as the plugin.
@@ -83,6 +85,8 @@ pub struct App {
     gui: Option<GuiContext>,
     /// Whether the window that is open has had its first picture.
     drawn: bool,
+    /// Asks for a picture if there is none until [`POLL`] is over.
+    notifier: RepaintNotifier,
     mosaic: Mosaic,
     input: Spectrogram,
     output: Spectrogram,
@@ -107,11 +111,12 @@ struct Slow {
 }
 
 impl App {
-    fn new(parts: Parts) -> Self {
+    fn new(parts: Parts, notifier: RepaintNotifier) -> Self {
         Self {
             parts,
             gui: None,
             drawn: false,
+            notifier,
             mosaic: Mosaic::default(),
             input: Spectrogram::new(48_000.0),
             output: Spectrogram::new(48_000.0),
@@ -477,6 +482,7 @@ impl NiceEguiApp for App {
             self.controls(ui, &gui);
         });
         ui.request_repaint_after(Duration::from_secs_f32(FRAME));
+        self.notifier.request_repaint();
     }
 }
 

@@ -39,7 +39,7 @@ pub struct Args {
     run: RunArgs,
     /// Begin with the weights of this model's folder, codes in use from the first step: to train it
     /// further or fit it to other sounds. A configuration that names a network has to name the model's,
-    /// but for levels that follow its own in vq.strides: those are added, for more bits.
+    /// but for levels that follow its own in vq.strides and for more blocks: those are added.
     #[arg(long, value_name = "MODEL_DIR", conflicts_with = "resume")]
     init: Option<PathBuf>,
 }
