@@ -67,9 +67,6 @@ pub struct CodecConfig {
     pub voiced_bands: usize,
     /// Frequency in Hz above which there is noise alone, as there is above a quarter of the sample rate.
     pub voiced_top: u32,
-    /// Whether partials are made from what the low bands of a frame and those before it add up to, in place of the
-    /// frame's own: where frames contradict one another, that lies closer to the sound.
-    pub voiced_overlap: bool,
     /// Frequency in Hz up to which the decoder also leads the noise and the partials above the learned phases
     /// where it wants them, as far as it knows; 0 for not at all.
     pub led_top: u32,
@@ -116,7 +113,6 @@ impl Default for CodecConfig {
             noise_bands: 192,
             voiced_bands: 16,
             voiced_top: 8000,
-            voiced_overlap: false,
             led_top: 0,
             dim: 384,
             expansion: 3,
@@ -198,9 +194,6 @@ impl CodecConfig {
                 "a multiple of 4, or `voiced_bands` 0",
             );
         }
-        if self.voiced_overlap && !self.hop.is_multiple_of(2) {
-            return bad("hop", &self.hop, "even, or `voiced_overlap` false");
-        }
         for (field, value, top) in [
             ("level_bands", self.level_bands, 65_536),
             ("noise_bands", self.noise_bands, 65_536),
@@ -273,9 +266,7 @@ impl CodecConfig {
     /// Steps before a point that the decoder has to see to give the same audio from there on as if it
     /// had started at the beginning.
     pub fn warm_up_steps(&self) -> usize {
-        let overlap = self.synthesis_window / self.hop - 1;
-        let excitation = if self.voiced_bands > 0 && self.voiced_overlap { overlap } else { 0 };
-        let frames = self.decoder_blocks * (self.kernel - 1) + excitation + overlap;
+        let frames = self.decoder_blocks * (self.kernel - 1) + self.synthesis_window / self.hop - 1;
         frames.div_ceil(self.layout().frames_per_step())
     }
 }

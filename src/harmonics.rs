@@ -6,9 +6,6 @@
 //! coders that send only a baseband have long done (high-frequency regeneration: Makhoul and Berouti
 //! 1979). The absolute value of a windowed sound is the windowed absolute value, so that frames that
 //! agree with one another give excitations that agree, and no frame has to wait for another.
-//!
-//! But frames that are decoded from a few bits do not agree. What they add up to does, and with `voiced_overlap` it is that
-//! which is bent: as much of it as is known when a frame comes, behind the window that then is the frame's.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,7 +15,7 @@ use rustfft::{Fft, FftPlannerScalar};
 
 use crate::bands::Bands;
 use crate::config::CodecConfig;
-use crate::{math, synthesis};
+use crate::math;
 
 /// A band's mean energy under which its excitation fades to none, in an orthonormal spectrum of samples
 /// from -1 to 1.
@@ -41,17 +38,6 @@ pub struct Harmonics {
     inverse: Arc<dyn Fft<f32>>,
     /// To half of what an orthonormal spectrum of the window has.
     scale: f32,
-    /// How frames add up, where that is what excites.
-    overlap: Option<Overlap>,
-}
-
-/// How the low bands of frames add up, at half the rate.
-pub struct Overlap {
-    hop: usize,
-    /// A frame's window, of which those of all frames sum to one.
-    shape: Box<[f32]>,
-    /// What makes a Hann window of the sum of those that were added by the time when a frame comes.
-    rest: Box<[f32]>,
 }
 
 /// Room to work in, and what came of the last frame.
@@ -65,50 +51,6 @@ pub struct Excitation {
     low: Box<[Complex32]>,
     buffer: Box<[Complex32]>,
     scratch: Box<[Complex32]>,
-    /// What the low bands of the frames so far add up to, at half the rate; empty where nobody asks.
-    sum: Box<[f32]>,
-}
-
-impl Overlap {
-    /// Of frames of `window` samples at every `hop`, both even.
-    fn new(window: usize, hop: usize) -> Self {
-        let full = synthesis::window_shape(window, hop);
-        let unscaled = (window as f32).sqrt();
-        let shape: Box<[f32]> = full.iter().step_by(2).map(|w| w * unscaled).collect();
-        let hann = 2.0 * hop as f32 / window as f32;
-        let rest = (0..shape.len()).map(|n| {
-            let known: f32 = shape[n..].iter().step_by(hop / 2).sum();
-            // Both vanish at the end; their quotient is that of the window's two scales there.
-            if known > 0.0 { shape[n] / (hann * known) } else { 1.0 / hann }
-        });
-        Self { hop: hop / 2, rest: rest.collect(), shape }
-    }
-
-    /// Samples from one frame to the next, at half the rate.
-    #[cfg(any(feature = "train", test))]
-    pub fn hop(&self) -> usize {
-        self.hop
-    }
-
-    /// A frame's window, and what makes a Hann window of the sum of those that were added; half the rate's samples.
-    #[cfg(any(feature = "train", test))]
-    pub fn windows(&self) -> [&[f32]; 2] {
-        [&self.shape, &self.rest]
-    }
-
-    /// Adds the newest frame's samples, two in a number, to the sum, and puts the sum in their place.
-    fn add(&self, sum: &mut [f32], frame: &mut [Complex32]) {
-        let kept = sum.len() - self.hop;
-        sum.copy_within(self.hop.., 0);
-        sum[kept..].fill(0.0);
-        let windows = self.shape.chunks_exact(2).zip(self.rest.chunks_exact(2));
-        for ((z, sum), (shape, rest)) in frame.iter_mut().zip(sum.chunks_exact_mut(2)).zip(windows)
-        {
-            sum[0] += shape[0] * z.re;
-            sum[1] += shape[1] * z.im;
-            *z = Complex32::new(rest[0] * sum[0], rest[1] * sum[1]);
-        }
-    }
 }
 
 impl Harmonics {
@@ -138,14 +80,7 @@ impl Harmonics {
             forward: planner.plan_fft_forward(quarter),
             inverse: planner.plan_fft_inverse(quarter),
             scale: 1.0 / window as f32,
-            overlap: (bins > 0 && config.voiced_overlap).then(|| Overlap::new(window, config.hop)),
         }
-    }
-
-    /// How frames add up, where that is what excites.
-    #[cfg(any(feature = "train", test))]
-    pub fn overlap(&self) -> Option<&Overlap> {
-        self.overlap.as_ref()
     }
 
     /// Bins that excite.
@@ -164,13 +99,13 @@ impl Harmonics {
     }
 
     /// The excitation that a frame's spectrum, of which the low bins are looked at, makes for the bins
-    /// above; `out` had that of the frame before.
+    /// above.
     pub fn excite(&self, re: &[f32], im: &[f32], out: &mut Excitation) {
         if self.high.is_empty() {
             return;
         }
         let half = self.turns.len();
-        let Excitation { low, buffer, scratch, sum, .. } = out;
+        let Excitation { low, buffer, scratch, .. } = out;
         low.fill(Complex32::default());
         for k in self.low.clone() {
             low[k] = Complex32::new(re[k], im[k]);
@@ -183,9 +118,6 @@ impl Harmonics {
             *z = low[k] + mirrored + Complex32::new(-odd.im, odd.re);
         }
         self.inverse.process_with_scratch(buffer, scratch);
-        if let Some(overlap) = &self.overlap {
-            overlap.add(sum, buffer);
-        }
         for z in buffer.iter_mut() {
             *z = Complex32::new(z.re.abs(), z.im.abs());
         }
@@ -224,8 +156,7 @@ impl Harmonics {
 
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
-        let overlap = self.overlap.as_ref().map_or(0, |o| 2 * size_of_val(&*o.shape));
-        self.bands.bytes() + size_of_val(&*self.weights) + size_of_val(&*self.turns) + overlap
+        self.bands.bytes() + size_of_val(&*self.weights) + size_of_val(&*self.turns)
     }
 }
 
@@ -246,18 +177,12 @@ impl Excitation {
             low: complex(half + 1),
             buffer: complex(half),
             scratch: complex(if bins == 0 { 0 } else { scratch[0].max(scratch[1]) }),
-            sum: vec![0.0; harmonics.overlap.as_ref().map_or(0, |o| o.shape.len())].into(),
         }
-    }
-
-    /// As if there had been no frame before.
-    pub fn reset(&mut self) {
-        self.sum.fill(0.0);
     }
 
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
-        let floats = [&self.re, &self.im, &self.power, &self.gains, &self.sum];
+        let floats = [&self.re, &self.im, &self.power, &self.gains];
         let complex = [&self.low, &self.buffer, &self.scratch];
         floats.iter().map(|v| size_of_val(v.as_ref())).sum::<usize>()
             + complex.iter().map(|v| size_of_val(v.as_ref())).sum::<usize>()
@@ -336,67 +261,6 @@ mod tests {
         parts.for_each(|(a, b)| assert!((a - b).abs() < 1e-2, "{a} {b}"));
         harmonics.excite(&vec![0.0; 961], &vec![0.0; 961], &mut out);
         assert_eq!(mean(&out), 0.0);
-    }
-
-    #[test]
-    fn frames_that_contradict_one_another_excite_what_they_add_up_to() {
-        let pitch = 150.0;
-        let [own, overlap] = [false, true].map(|voiced_overlap| {
-            Harmonics::new(&CodecConfig { voiced_overlap, ..config(12) }, 37, 40)
-        });
-        // The partials of frame `t`, which turn on from frame to frame; in every second one they are reversed in the
-        // second part of the sound, and louder ones surround it.
-        let frame = |t: usize, wrong: bool| {
-            let (re, im) = partials(pitch, 0.1);
-            let shift = std::f64::consts::TAU * 480.0 * t as f64 / 48_000.0;
-            let sign = if wrong { -0.5 } else { 1.0 };
-            let turned = re.iter().zip(&im).enumerate().map(|(k, (re, im))| {
-                let partial = (k as f64 * 25.0 / pitch).round() * pitch;
-                let (sin, cos) = (shift * partial).sin_cos();
-                let (a, b) = (f64::from(*re), f64::from(*im));
-                (sign * (a * cos - b * sin), sign * (a * sin + b * cos))
-            });
-            turned.map(|(a, b)| (a as f32, b as f32)).unzip::<f32, f32, Vec<_>, Vec<_>>()
-        };
-        // How far what follows a wrong frame among right ones is from what would follow right ones alone.
-        let error = |harmonics: &Harmonics| {
-            let [right, wrong] = [false, true].map(|wrong| {
-                let mut out = Excitation::new(harmonics);
-                for t in 0..9 {
-                    let (re, im) = frame(t, wrong && t == 8);
-                    harmonics.excite(&re, &im, &mut out);
-                }
-                out
-            });
-            let parts = right.re.iter().zip(&wrong.re).chain(right.im.iter().zip(&wrong.im));
-            parts.map(|(a, b)| (a - b).powi(2)).sum::<f32>() / right.re.len() as f32
-        };
-        // The absolute value of a reversed sound is the same: by itself the frame is as good as any.
-        assert!(error(&own) < 1e-6, "{}", error(&own));
-        let e = error(&overlap);
-        assert!((0.01..1.0).contains(&e), "{e}");
-        // Frames that agree excite what each of them alone would, and a new stream knows of none before it.
-        let mut out = Excitation::new(&overlap);
-        let run = |out: &mut Excitation| {
-            for t in 0..9 {
-                let (re, im) = frame(t, false);
-                overlap.excite(&re, &im, out);
-            }
-        };
-        run(&mut out);
-        let first = out.clone();
-        let mut alone = Excitation::new(&own);
-        let (re, im) = frame(8, false);
-        own.excite(&re, &im, &mut alone);
-        let dot = |a: &Excitation, b: &Excitation| {
-            let re: f32 = a.re.iter().zip(&b.re).map(|(a, b)| a * b).sum();
-            re + a.im.iter().zip(&b.im).map(|(a, b)| a * b).sum::<f32>()
-        };
-        let alike = dot(&first, &alone) / (dot(&first, &first) * dot(&alone, &alone)).sqrt();
-        assert!(alike > 0.8, "{alike}");
-        out.reset();
-        run(&mut out);
-        assert_eq!(first.re, out.re);
     }
 
     #[test]

@@ -147,7 +147,6 @@ impl SynthesisState {
     /// As if nothing had been given.
     pub fn reset(&mut self) {
         self.overlap.fill(0.0);
-        self.excitation.reset();
     }
 
     /// What is left when no more frames come: all but the last `hop` samples, which are zero.

@@ -94,7 +94,6 @@ pub fn odd() -> CodecConfig {
         noise_bands: 7,
         voiced_bands: 3,
         voiced_top: 12_000,
-        voiced_overlap: true,
         led_top: 10_000,
         dim: 37,
         kernel: 4,

@@ -109,7 +109,6 @@ fn initial(
         if codec.led_top == 0 {
             codec.led_top = config.codec.led_top;
         }
-        codec.voiced_overlap = config.codec.voiced_overlap;
         if codec.noise_frames == 0 {
             codec.noise_frames = config.codec.noise_frames;
         }
@@ -119,8 +118,7 @@ fn initial(
             bail!(
                 "the configuration describes another network than the model in {}; leave `codec` out, or \
                  as that model's config.json has it, where only levels may be added at the end of vq.strides, \
-                 blocks to encoder and decoder, led_top and noise_frames where there are none, and voiced_overlap \
-                 may be another",
+                 blocks to encoder and decoder, and led_top and noise_frames where there are none",
                 folder.display()
             );
         }

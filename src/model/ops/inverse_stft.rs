@@ -15,7 +15,7 @@ use rustfft::{Fft, FftPlanner};
 use super::BandLevels;
 use crate::bands::Bands;
 use crate::config::CodecConfig;
-use crate::harmonics::{self, Harmonics};
+use crate::harmonics;
 use crate::synthesis::{self, Head, MAX_LOG_MAGNITUDE, SOFT};
 
 /// An inverse STFT that cannot be built.
@@ -283,7 +283,7 @@ impl InverseStft {
         };
         let rows = |t: &Tensor| t.detach().reshape((batch * frames, learned));
         let sound = (rows(re)?.matmul(&wave(f64::cos)?)? - rows(im)?.matmul(&wave(f64::sin)?)?)?;
-        let bent = overlapped(harmonics, &sound, batch)?.abs()?;
+        let bent = sound.abs()?;
         let scale = 4.0 / self.inner.window as f64;
         let part = |part: fn(f64) -> f64| {
             bent.matmul(&table(samples, high.len(), &|n, i| {
@@ -341,24 +341,6 @@ impl InverseStft {
             Tensor::from_vec(sines, (bins, window), device)?,
         ))
     }
-}
-
-/// What the low bands of frames, (items * frames, half the window), add up to where that is what excites, behind the
-/// window that is then a frame's.
-fn overlapped(harmonics: &Harmonics, sound: &Tensor, items: usize) -> Result<Tensor> {
-    let Some(overlap) = harmonics.overlap() else { return Ok(sound.clone()) };
-    let (rows, samples) = sound.dims2()?;
-    let frames = rows / items.max(1);
-    let [shape, rest] =
-        overlap.windows().map(|window| Tensor::from_slice(window, samples, sound.device()));
-    let sound = sound.broadcast_mul(&shape?)?.reshape((items, frames, samples))?;
-    let mut sum = sound.clone();
-    for ago in (1..frames).take_while(|ago| ago * overlap.hop() < samples) {
-        let passed = ago * overlap.hop();
-        let before = sound.narrow(1, 0, frames - ago)?.narrow(2, passed, samples - passed)?;
-        sum = (sum + before.pad_with_zeros(1, ago, 0)?.pad_with_zeros(2, 0, passed)?)?;
-    }
-    sum.reshape((rows, samples))?.broadcast_mul(&rest?)
 }
 
 /// A linear map of `inputs` numbers to `outputs` as a matrix (1, inputs, outputs).
@@ -439,25 +421,6 @@ mod tests {
         assert_eq!(moved.each_ref().map(|part| part.dim(2).unwrap()), [5, 3]);
         check::gradients(|t| stft.reference(&all(t)?, &at), &moved, 5e-3);
         check::gradients(|t| stft.forward(&all(t)?, &at), &moved, 5e-3);
-    }
-
-    #[test]
-    fn voicing_by_what_frames_add_up_to_matches_the_dft_and_finite_differences() {
-        for (window, hop, frames) in [(96, 24, 7), (96, 48, 3), (96, 24, 2)] {
-            let config = CodecConfig { voiced_overlap: true, ..config(window, hop, 5, 3) };
-            let stft = InverseStft::new(&config).unwrap();
-            let alone = InverseStft::new(&CodecConfig { voiced_overlap: false, ..config }).unwrap();
-            let head = (check::random(1, &[2, frames, stft.inputs()]) * 2.0).unwrap();
-            let at = [0, 5];
-            let y = stft.forward(&head, &at).unwrap();
-            check::close(&y, &stft.reference(&head, &at).unwrap(), 1e-4);
-            let difference = (&y - alone.forward(&head, &at).unwrap()).unwrap();
-            let of = |t: &Tensor| t.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
-            assert!(of(&difference) > 1e-3 * of(&y));
-            let (all, moved) = all_but_learned(&stft, &head);
-            check::gradients(|t| stft.reference(&all(t)?, &at), &moved, 5e-3);
-            check::gradients(|t| stft.forward(&all(t)?, &at), &moved, 5e-3);
-        }
     }
 
     #[test]

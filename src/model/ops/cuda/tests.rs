@@ -98,15 +98,9 @@ fn frames_and_transforms() {
     }
 }
 
-fn synthesis(
-    noise_bands: usize,
-    voiced_bands: usize,
-    led_top: u32,
-    voiced_overlap: bool,
-) -> InverseStft {
+fn synthesis(noise_bands: usize, voiced_bands: usize, led_top: u32) -> InverseStft {
     let config = CodecConfig {
         led_top,
-        voiced_overlap,
         hop: 24,
         synthesis_window: 96,
         noise_band: [1000, 2500],
@@ -120,16 +114,15 @@ fn synthesis(
 
 #[test]
 fn inverse_transforms() {
-    for (noise_bands, voiced_bands, led_top, overlap, frames) in [
-        (5, 0, 0, false, 9),
-        (8, 3, 0, false, 9),
-        (8, 3, 0, true, 9),
-        (8, 3, 0, true, 2),
-        (5, 0, 6000, false, 9),
-        (8, 3, 6000, true, 9),
-        (8, 3, 100_000, false, 3),
+    for (noise_bands, voiced_bands, led_top, frames) in [
+        (5, 0, 0, 9),
+        (8, 3, 0, 9),
+        (8, 3, 0, 2),
+        (5, 0, 6000, 9),
+        (8, 3, 6000, 9),
+        (8, 3, 100_000, 3),
     ] {
-        let stft = synthesis(noise_bands, voiced_bands, led_top, overlap);
+        let stft = synthesis(noise_bands, voiced_bands, led_top);
         let head = (check::random(1, &[3, frames, stft.inputs()]) * 2.0).unwrap();
         // The last is far into a stream.
         let at = [0, 5, u64::MAX];
@@ -159,7 +152,7 @@ fn losses() {
         let pairs = [(a.mel, b.mel), (a.log, b.log), (a.linear, b.linear), (a.complex, b.complex)];
         assert!(pairs.iter().all(|(a, b)| (a - b).abs() < 1e-4 * (1.0 + b)), "{a:?} {b:?}");
     }
-    let stft = synthesis(8, 3, 6000, true);
+    let stft = synthesis(8, 3, 6000);
     let (head, samples) =
         (check::random(1, &[3, 9, stft.inputs()]), check::random(2, &[3, 9 * 24]));
     let own = [gpu, &Device::Cpu].map(|d| EnvelopeLoss::new(&stft, d).unwrap());

@@ -206,7 +206,6 @@ impl Batch {
         let (excited, voices) = (head.harmonics.bins().len(), head.harmonics.bands().count());
         if excited > 0 {
             let sound = low.matmul(&tables.to_sound)?;
-            let sound = super::overlapped(&head.harmonics, &sound, self.items)?;
             let count = sound.elem_count();
             let args = [cuda::of(&sound)?, Arg::count(count)?];
             cuda::launch(&device, "absolute", count, &args)?;
