@@ -243,6 +243,20 @@ fn exported(trainer: &Trainer, folder: &Path) -> BTreeMap<String, Tensor> {
     exportable(&checkpoint).unwrap().1
 }
 
+/// The weights of a model after some steps of training.
+fn trained(
+    config: &TrainConfig,
+    dataset: &Arc<Dataset>,
+    steps: u64,
+    folder: &Path,
+) -> BTreeMap<String, Tensor> {
+    let budget = Budget::Steps(steps);
+    let trainer = Trainer::new(config, budget, dataset.clone(), 4, &Device::Cpu);
+    let mut trainer = trainer.unwrap();
+    run(&mut trainer, usize::MAX);
+    exported(&trainer, folder)
+}
+
 fn values(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
@@ -251,11 +265,7 @@ fn values(tensor: &Tensor) -> Vec<f32> {
 fn a_frozen_encoder_keeps_its_weights_and_codes() {
     let folder = tempfile::tempdir().unwrap();
     let dataset = dataset(folder.path(), 1);
-    let base = config();
-    let first = Trainer::new(&base, Budget::Steps(10), dataset.clone(), 4, &Device::Cpu);
-    let mut first = first.unwrap();
-    run(&mut first, usize::MAX);
-    let before = exported(&first, folder.path());
+    let before = trained(&config(), &dataset, 10, folder.path());
     for (balance, encoder_rate) in [(Balance::Gradient, 0.0), (Balance::Fixed, 0.5)] {
         let stage = AdversarialConfig { balance, encoder_rate, ..adversarial(0.0) };
         let config = TrainConfig { adversarial: Some(stage), ..config() };
@@ -321,10 +331,7 @@ fn levels_are_added_to_a_trained_model() {
     let folder = tempfile::tempdir().unwrap();
     let dataset = dataset(folder.path(), 1);
     let mut config = config();
-    let first = Trainer::new(&config, Budget::Steps(40), dataset.clone(), 4, &Device::Cpu);
-    let mut first = first.unwrap();
-    run(&mut first, usize::MAX);
-    let before = exported(&first, folder.path());
+    let before = trained(&config, &dataset, 40, folder.path());
     let added = config.codec.levels();
     config.codec.vq.strides.push(1);
     config.vq.level_dropout = 0.0;
@@ -388,10 +395,7 @@ fn noise_is_made_even_for_a_trained_model_and_stays_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let dataset = dataset(folder.path(), 1);
     let mut config = config();
-    let first = Trainer::new(&config, Budget::Steps(4), dataset.clone(), 4, &Device::Cpu);
-    let mut first = first.unwrap();
-    run(&mut first, usize::MAX);
-    let before = exported(&first, folder.path());
+    let before = trained(&config, &dataset, 4, folder.path());
     assert!(!before.contains_key("decoder.noise"));
     config.codec.noise_frames = 8;
     let tuned = Trainer::fine_tune(&config, Budget::Steps(4), dataset, 5, &before, &Device::Cpu);
@@ -413,19 +417,15 @@ fn noise_is_made_even_for_a_trained_model_and_stays_as_it_is() {
 fn an_encoder_learns_to_choose_for_a_decoder_that_stays() {
     let folder = tempfile::tempdir().unwrap();
     let dataset = dataset(folder.path(), 1);
-    let base = config();
-    let first = Trainer::new(&base, Budget::Steps(10), dataset.clone(), 4, &Device::Cpu);
-    let mut first = first.unwrap();
-    run(&mut first, usize::MAX);
-    let before = exported(&first, folder.path());
+    let before = trained(&config(), &dataset, 10, folder.path());
     let held = TrainConfig { hold_decoder: true, ..config() };
     let mut tuned =
         Trainer::fine_tune(&held, Budget::Steps(8), dataset.clone(), 5, &before, &Device::Cpu)
             .unwrap();
     let steps = run(&mut tuned, 4);
     assert!(steps.iter().all(|step| step.gradient > 0.0 && step.commitment > 0.0));
-    tuned.save(&folder.path().join("checkpoint.safetensors")).unwrap();
     let path = folder.path().join("checkpoint.safetensors");
+    tuned.save(&path).unwrap();
     let resumed = Trainer::resume(&held, Budget::Steps(8), dataset.clone(), &path, &Device::Cpu);
     let mut resumed = resumed.unwrap();
     run(&mut resumed, usize::MAX);
@@ -450,10 +450,7 @@ fn blocks_are_added_to_a_trained_model_and_change_nothing_at_first() {
     let folder = tempfile::tempdir().unwrap();
     let dataset = dataset(folder.path(), 1);
     let base = config();
-    let first = Trainer::new(&base, Budget::Steps(10), dataset.clone(), 4, &Device::Cpu);
-    let mut first = first.unwrap();
-    run(&mut first, usize::MAX);
-    let before = exported(&first, folder.path());
+    let before = trained(&base, &dataset, 10, folder.path());
     let mut larger = config();
     let (encoder, decoder) = (base.codec.encoder_blocks, base.codec.decoder_blocks);
     larger.codec.encoder_blocks += 2;

@@ -37,10 +37,7 @@ const LOOKS: [(usize, usize, f32); 7] = [
 /// configuration, but for the last bits, on any CPU.
 pub fn turns(config: &CodecConfig) -> Vec<f32> {
     let descent = Descent::new(config);
-    let [window, hop] = [config.synthesis_window, config.hop];
-    let [frames, bins] = synthesis::noise_shape(config);
-    let start = noise::white(window, hop, frames, window / 2 + 1 - bins);
-    let mut angles: Vec<f32> = start.iter().map(|z| z.im.atan2(z.re)).collect();
+    let mut angles = white(config);
     let (mut first, mut second) = (vec![0.0f32; angles.len()], vec![0.0f32; angles.len()]);
     let (beta1, beta2) = (0.9f32, 0.999f32);
     for step in 0..STEPS {
@@ -58,6 +55,14 @@ pub fn turns(config: &CodecConfig) -> Vec<f32> {
         }
     }
     angles.iter().map(|angle| (angle / TAU).rem_euclid(1.0)).collect()
+}
+
+/// The angles that the descent begins with, those of white noise, (frames, bins).
+fn white(config: &CodecConfig) -> Vec<f32> {
+    let window = config.synthesis_window;
+    let [frames, bins] = synthesis::noise_shape(config);
+    let directions = noise::white(window, config.hop, frames, window / 2 + 1 - bins);
+    directions.iter().map(|z| z.im.atan2(z.re)).collect()
 }
 
 /// What the spread is measured by.
@@ -245,8 +250,7 @@ mod tests {
         let descent = Descent::new(&config);
         let [frames, bins] = synthesis::noise_shape(&config);
         assert_eq!((frames, bins), (12, 480 / 2 + 1 - 10));
-        let start = noise::white(480, 120, frames, 10);
-        let angles: Vec<f32> = start.iter().map(|z| z.im.atan2(z.re)).collect();
+        let angles = white(&config);
         let (_, gradient) = descent.spread(&angles, 77);
         // Along a direction in which every angle takes part, and along single ones.
         let wave: Vec<f32> = (0..angles.len()).map(|i| (1.7 * i as f32).sin()).collect();
@@ -266,8 +270,7 @@ mod tests {
     fn noise_becomes_even() {
         let config = config();
         let descent = Descent::new(&config);
-        let start = noise::white(480, 120, config.noise_frames, 10);
-        let white: Vec<f32> = start.iter().map(|z| z.im.atan2(z.re)).collect();
+        let white = white(&config);
         let turns = turns(&config);
         assert!(turns.iter().all(|turn| (0.0..1.0).contains(turn)));
         let even: Vec<f32> = turns.iter().map(|turn| TAU * turn).collect();
