@@ -12,6 +12,8 @@ pub mod checkpoint;
 #[cfg(feature = "train")]
 pub mod config;
 #[cfg(feature = "train")]
+mod grow;
+#[cfg(feature = "train")]
 mod level_dropout;
 #[cfg(feature = "train")]
 mod optimizer;

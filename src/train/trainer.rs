@@ -14,13 +14,13 @@ use super::adversarial::{self, AdversarialLosses, Adversary, Contest};
 use super::checkpoint::{self, CheckpointError, Progress};
 use super::config::{TrainConfig, Update};
 use super::dataset::{BatchLoader, Dataset, DatasetError};
+use super::grow;
 use super::level_dropout;
 use super::optimizer::{AdamW, learning_rate};
 use super::strip;
-use crate::config::{CodecConfig, ConfigError};
+use crate::config::ConfigError;
 use crate::model::ops::{EnvelopeLoss, LeadLoss, SpectralLoss, SpectralTerms, Terms};
-use crate::model::{Bottleneck, CodebookState, Network, even_noise};
-use crate::synthesis::{Head, NOISE, noise_shape};
+use crate::model::{Bottleneck, CodebookState, Network};
 
 /// Batches whose latents start the projections and codebooks.
 const START_BATCHES: usize = 48;
@@ -143,61 +143,6 @@ struct SignalLoss {
 
 const STAGES: [&str; 3] = ["wide", "narrow", "quantised"];
 
-/// Adds what a head lacks that is to lead bins: zeros, which lead nowhere.
-fn lead_nowhere(
-    config: &CodecConfig,
-    weights: &mut BTreeMap<String, Tensor>,
-) -> candle_core::Result<()> {
-    let head = Head::new(config, &[]);
-    let (led, outputs) = (2 * head.led, head.outputs());
-    for name in ["decoder.head.weight", "decoder.head.bias"] {
-        if let Some(tensor) = weights.get_mut(name)
-            && led > 0
-            && tensor.dim(0)? + led == outputs
-        {
-            *tensor = tensor.pad_with_zeros(0, 0, led)?;
-        }
-    }
-    Ok(())
-}
-
-/// Adds noise of its own to a codec that had white noise, where the configuration has some.
-fn make_noise_even(
-    config: &CodecConfig,
-    weights: &mut BTreeMap<String, Tensor>,
-) -> candle_core::Result<()> {
-    let [frames, bins] = noise_shape(config);
-    if frames > 0 && !weights.contains_key(NOISE) {
-        let turns = Tensor::from_vec(even_noise::turns(config), (frames, bins), &Device::Cpu)?;
-        weights.insert(NOISE.into(), turns);
-    }
-    Ok(())
-}
-
-/// Adds blocks that the configuration has and the weights have not. Their gains are zero, so that they change
-/// nothing until they have learned something.
-fn add_blocks(
-    config: &CodecConfig,
-    seed: u64,
-    weights: &mut BTreeMap<String, Tensor>,
-) -> candle_core::Result<()> {
-    let blocks = |part: &'static str, count| (0..count).map(move |i| format!("{part}.blocks.{i}."));
-    let mut missing: Vec<String> = blocks("encoder", config.encoder_blocks)
-        .chain(blocks("decoder", config.decoder_blocks))
-        .collect();
-    missing.retain(|block| !weights.keys().any(|name| name.starts_with(block)));
-    if missing.is_empty() {
-        return Ok(());
-    }
-    for (name, tensor) in Network::random(config, seed, &Device::Cpu)?.params.snapshot()? {
-        if missing.iter().any(|block| name.starts_with(block)) {
-            let is_gain = name.ends_with(".gain");
-            weights.insert(name, if is_gain { tensor.zeros_like()? } else { tensor });
-        }
-    }
-    Ok(())
-}
-
 /// Is this the name of a parameter that decides what tokens decode to?
 fn decodes(name: &str) -> bool {
     name.starts_with("decoder.") || name.contains(".up.") || name.ends_with(".codes")
@@ -269,9 +214,7 @@ impl Trainer {
         let own = |level: usize| weights.contains_key(&format!("quantizer.{level}.codes"));
         let trained = (0..levels).take_while(|level| own(*level)).count();
         let mut tensors = weights.clone();
-        lead_nowhere(&config.codec, &mut tensors)?;
-        make_noise_even(&config.codec, &mut tensors)?;
-        add_blocks(&config.codec, seed, &mut tensors)?;
+        grow::fit(&config.codec, seed, &mut tensors)?;
         if trained == 0 || trained == levels {
             let network = network(config, &tensors, device)?;
             return Self::build(config, budget, dataset, network, progress, device);
