@@ -10,14 +10,17 @@ use candle_core::{Tensor, Var};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use super::{Codec, CodecError, append, channels_expected, codes_of, drop_first};
+use super::{Codec, CodecError, append, channels_expected};
 use crate::model::ops::{EnvelopeLoss, SpectralLoss};
 use crate::model::{Bottleneck, Choice, Quantizer};
+use crate::threads::{cores, on_threads};
 use crate::tokens::Tokens;
 use crate::train::TrainConfig;
 
-/// Steps of codes that are looked for at once: about five seconds.
+/// Steps of codes that are looked for together: about five seconds.
 const BLOCK_STEPS: usize = 128;
+/// The most blocks that are looked for side by side unless more are asked for.
+const MOST_BLOCKS: usize = 8;
 /// Length of a move at first, as a share of the latents' size.
 const RATE: f64 = 0.015;
 /// What is left of it at the end.
@@ -33,18 +36,24 @@ pub struct Effort<'a> {
     /// Moves from the encoder's answer to a better one, for each block of about five seconds. Twenty find most of
     /// what there is.
     pub moves: usize,
-    /// Asked before each move: whether to give up with [`CodecError::Stopped`].
-    pub stop: &'a dyn Fn() -> bool,
+    /// Blocks that are looked for side by side, each on a core of its own and with some 100 MB. What is found does not
+    /// depend on it.
+    pub at_once: usize,
+    /// Asked before each move, on several threads: whether to give up with [`CodecError::Stopped`].
+    pub stop: &'a (dyn Fn() -> bool + Sync),
 }
 
 impl Effort<'_> {
-    /// A number of moves, and no stop before the end.
+    /// A number of moves, on as many cores as there are, up to eight, and no stop before the end.
     pub fn moves(moves: usize) -> Self {
-        Self { moves, stop: &|| false }
+        Self { moves, at_once: cores().min(MOST_BLOCKS), stop: &|| false }
     }
 }
 
 /// Samples in, tokens out, like [`EncodeStream`](super::EncodeStream): later, and better ones.
+///
+/// Blocks know nothing of what was found for one another, so that as many are looked for side by side as there are
+/// cores: what the decoder remembers when a block begins is taken to be what the encoder would have said before it.
 pub struct SearchStream<'a> {
     codec: &'a Codec,
     quantizer: Quantizer,
@@ -57,11 +66,18 @@ pub struct SearchStream<'a> {
     ahead: usize,
     /// By channel: samples of the context, then those not coded yet.
     waiting: Vec<Vec<f32>>,
-    /// By channel: the codes of the context, the last steps that were coded.
-    context: Vec<Tokens>,
-    /// Steps of the context, and of all that was coded.
+    /// Steps of the context: what the encoder has to hear for what the decoder remembers.
     context_steps: usize,
-    done: u64,
+    /// Steps before the context.
+    dropped: u64,
+}
+
+/// Steps of a channel that are looked for together.
+struct Block {
+    channel: usize,
+    /// Steps before it among those waiting.
+    start: usize,
+    steps: usize,
 }
 
 impl Codec {
@@ -83,6 +99,8 @@ impl Codec {
         training.loss.complex_top = f64::from(config.noise_band[0]);
         let longest = training.resolutions.iter().flatten().map(|r| r.window).max().unwrap_or(0);
         let overlap = config.synthesis_window - config.hop;
+        // Another device shares out what there is to do by itself.
+        let at_once = if self.device.is_cpu() { effort.at_once.max(1) } else { 1 };
         let losses = training
             .resolutions
             .iter()
@@ -94,12 +112,11 @@ impl Codec {
             losses,
             envelope: EnvelopeLoss::new(self.network.decoder.synthesis(), &self.device)?,
             envelope_weight: training.envelope,
-            effort,
+            effort: Effort { at_once, ..effort },
             ahead: (overlap + longest).div_ceil(config.samples_per_step()),
             waiting: vec![Vec::new(); channels],
-            context: vec![Tokens::new(levels); channels],
             context_steps: 0,
-            done: 0,
+            dropped: 0,
         })
     }
 }
@@ -116,8 +133,9 @@ impl SearchStream<'_> {
             waiting.extend_from_slice(samples.as_ref());
         }
         let mut tokens = self.none();
-        while self.steps_waiting() >= BLOCK_STEPS + self.ahead {
-            self.code(BLOCK_STEPS, &mut tokens)?;
+        let steps = self.steps_at_once();
+        while self.steps_waiting() >= steps + self.ahead {
+            self.code(steps, &mut tokens)?;
         }
         Ok(tokens)
     }
@@ -134,7 +152,7 @@ impl SearchStream<'_> {
         let end = (length.div_ceil(step) + self.ahead) * step;
         self.waiting.iter_mut().for_each(|waiting| waiting.resize(end, 0.0));
         while left > 0 {
-            let now = left.min(BLOCK_STEPS);
+            let now = left.min(self.steps_at_once());
             self.code(now, &mut tokens)?;
             left -= now;
         }
@@ -143,6 +161,11 @@ impl SearchStream<'_> {
 
     fn none(&self) -> Vec<Tokens> {
         vec![Tokens::new(self.quantizer.levels.len()); self.waiting.len()]
+    }
+
+    /// Steps of the blocks that are looked for side by side.
+    fn steps_at_once(&self) -> usize {
+        self.effort.at_once.div_ceil(self.waiting.len().max(1)) * BLOCK_STEPS
     }
 
     /// Whole steps that wait to be coded.
@@ -154,52 +177,59 @@ impl SearchStream<'_> {
     /// Codes the next `steps` steps, and makes the last of them context.
     fn code(&mut self, steps: usize, tokens: &mut [Tokens]) -> Result<(), CodecError> {
         let config = self.codec.config();
-        let layout = config.layout();
-        for channel in 0..self.waiting.len() {
-            let codes = self
-                .search(channel, steps)?
-                .iter()
-                .enumerate()
-                .map(|(level, codes)| codes.narrow(1, 0, steps * layout.codes_per_step(level)))
-                .collect::<candle_core::Result<Vec<_>>>()?;
-            append(&mut tokens[channel..=channel], &codes)?;
-            append(&mut self.context[channel..=channel], &codes)?;
+        let coded = self.context_steps + steps;
+        let blocks: Vec<Block> = (self.context_steps..coded)
+            .step_by(BLOCK_STEPS)
+            .flat_map(|start| {
+                let steps = BLOCK_STEPS.min(coded - start);
+                (0..self.waiting.len()).map(move |channel| Block { channel, start, steps })
+            })
+            .collect();
+        let search = |_: &mut (), block: &Block| on_one_thread(|| self.search(block));
+        let mut states = vec![(); blocks.len()];
+        let (found, ()) = on_threads(self.effort.at_once - 1, &mut states, &blocks, search, || ());
+        for (block, codes) in blocks.iter().zip(found?) {
+            append(&mut tokens[block.channel..=block.channel], &codes)?;
         }
-        let all = self.context_steps + steps;
-        let keep = all.min(self.codec.encoder_context_steps().max(config.warm_up_steps()));
-        for context in &mut self.context {
-            drop_first(context, all - keep, &layout);
-        }
+        let keep = coded.min(self.codec.encoder_context_steps() + config.warm_up_steps());
         for waiting in &mut self.waiting {
-            waiting.drain(..(all - keep) * config.samples_per_step());
+            waiting.drain(..(coded - keep) * config.samples_per_step());
         }
         self.context_steps = keep;
-        self.done += steps as u64;
+        self.dropped += (coded - keep) as u64;
         Ok(())
     }
 
-    /// A channel's codes, by level (1, codes), for the `steps` steps after the context and those ahead of them. Channels
-    /// know nothing of each other, and memory is that of one.
-    fn search(&self, channel: usize, steps: usize) -> Result<Vec<Tensor>, CodecError> {
+    /// A block's codes, by level (1, codes).
+    fn search(&self, block: &Block) -> Result<Vec<Tensor>, CodecError> {
         let config = self.codec.config();
         let network = &self.codec.network;
         let levels = self.quantizer.levels.len();
-        let all = self.context_steps + steps + self.ahead;
-        let frames_per_step = config.layout().frames_per_step();
-        let length = all * config.samples_per_step();
-        let samples = self.waiting[channel][..length].to_vec();
-        let samples = Tensor::from_vec(samples, (1, length), &self.codec.device)?;
-        let known = self.context_steps * frames_per_step;
-        let start = network.encoder.forward(&samples)?.detach();
-        let start = start.narrow(1, known, start.dim(1)? - known)?.contiguous()?;
-        let context = match self.context_steps {
-            0 => None,
-            _ => Some(
-                self.quantizer
-                    .decode(&codes_of(&self.context[channel..=channel], &self.codec.device)?)?,
-            ),
+        let layout = config.layout();
+        let frames_per_step = layout.frames_per_step();
+        let step = config.samples_per_step();
+        // Steps that the decoder remembers, and those that the encoder has to hear for them.
+        let known = block.start.min(config.warm_up_steps());
+        let heard = block.start.min(known + self.codec.encoder_context_steps());
+        let samples = (block.start - heard) * step..(block.start + block.steps + self.ahead) * step;
+        let samples = &self.waiting[block.channel][samples];
+        let samples = Tensor::new(samples, &self.codec.device)?.unsqueeze(0)?;
+        let latents = network.encoder.forward(&samples)?.detach();
+        let skipped = heard - known;
+        let from = |step: usize, steps: usize| {
+            latents.narrow(1, step * frames_per_step, steps * frames_per_step)?.contiguous()
         };
-        let first = (self.done - self.context_steps as u64) * frames_per_step as u64;
+        let start = from(heard, block.steps + self.ahead)?;
+        let context = match known {
+            0 => None,
+            _ => {
+                let codes = self.quantizer.encode(&from(skipped, known)?, levels)?;
+                Some(self.quantizer.decode(&codes)?.detach())
+            }
+        };
+        let first = (self.dropped + (block.start - known) as u64) * frames_per_step as u64;
+        let samples = samples.narrow(1, skipped * step, samples.dim(1)? - skipped * step)?;
+        let samples = samples.contiguous()?;
         // What is behind the last samples of the overlap is not known yet.
         let complete = samples.dim(1)? - (config.synthesis_window - config.hop);
         let target = samples.narrow(1, 0, complete)?;
@@ -220,13 +250,19 @@ impl SearchStream<'_> {
             Ok(sum)
         };
         let every: Vec<usize> = (0..self.losses.len()).collect();
-        let heard = |codes: &[Tensor]| -> candle_core::Result<f32> {
+        let distance = |codes: &[Tensor]| -> candle_core::Result<f32> {
             loss(&self.quantizer.decode(codes)?.detach(), &every)?.to_scalar()
+        };
+        let own = |codes: Vec<Tensor>| -> Result<Vec<Tensor>, CodecError> {
+            let cut = |(level, codes): (usize, &Tensor)| {
+                codes.narrow(1, 0, block.steps * layout.codes_per_step(level))
+            };
+            Ok(codes.iter().enumerate().map(cut).collect::<candle_core::Result<_>>()?)
         };
         let answer = self.quantizer.encode(&start, levels)?;
         let moves = self.effort.moves;
         if moves == 0 {
-            return Ok(answer);
+            return own(answer);
         }
         let latents = Var::from_tensor(&start)?;
         let size = f64::from(start.sqr()?.mean_all()?.sqrt()?.to_scalar::<f32>()?);
@@ -244,7 +280,7 @@ impl SearchStream<'_> {
             let loss = (loss(&quantized.latents, &turns)? + (quantized.commitment * COMMITMENT)?)?;
             let grads = loss.backward()?;
             let Some(gradient) = grads.get(&latents) else {
-                return Ok(answer);
+                return own(answer);
             };
             // As Adam (Kingma and Ba 2015), but with one scale for all latents: where the sound is soft they matter less.
             mean = ((mean * DECAY[0])? + (gradient * (1.0 - DECAY[0]))?)?.detach();
@@ -253,7 +289,7 @@ impl SearchStream<'_> {
             let corrected = DECAY.map(|decay| 1.0 - decay.powi(i as i32 + 1));
             let along = corrected[0] * (square / corrected[1]).sqrt();
             if !(along.is_finite() && along > 0.0) {
-                return Ok(answer);
+                return own(answer);
             }
             let turn = std::f64::consts::PI * i as f64 / moves as f64;
             let share = FINAL_SHARE + (1.0 - FINAL_SHARE) * (0.5 + 0.5 * turn.cos());
@@ -261,12 +297,24 @@ impl SearchStream<'_> {
             latents.set(&(latents.as_detached_tensor() - moved)?)?;
         }
         let found = self.quantizer.encode(&latents, levels)?;
-        Ok(if heard(&found)? < heard(&answer)? { found } else { answer })
+        own(if distance(&found)? < distance(&answer)? { found } else { answer })
+    }
+}
+
+/// Does `work` on one thread of its own, whatever it would share out among more: so that others can work beside it, and
+/// sums come in one order on every machine.
+fn on_one_thread<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    match rayon::ThreadPoolBuilder::new().num_threads(1).build() {
+        Ok(pool) => pool.install(work),
+        // Where the system gives no thread, this one does the work.
+        Err(_) => work(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::super::tests::{codec, small};
     use super::*;
     use crate::model::ops::{check, host};
@@ -278,7 +326,19 @@ mod tests {
 
     /// All tokens of a sound that is pushed in pieces.
     fn coded(codec: &Codec, sound: &[Vec<f32>], moves: usize, piece: usize) -> Vec<Tokens> {
-        let mut stream = codec.searching_encoder(2, 3, Effort::moves(moves)).unwrap();
+        coded_by(codec, sound, moves, piece, 2)
+    }
+
+    /// As `coded`, with so many blocks looked for side by side.
+    fn coded_by(
+        codec: &Codec,
+        sound: &[Vec<f32>],
+        moves: usize,
+        piece: usize,
+        at_once: usize,
+    ) -> Vec<Tokens> {
+        let effort = Effort { at_once, ..Effort::moves(moves) };
+        let mut stream = codec.searching_encoder(2, 3, effort).unwrap();
         let mut tokens = vec![Tokens::new(3); 2];
         for start in (0..sound[0].len()).step_by(piece) {
             let end = (start + piece).min(sound[0].len());
@@ -341,16 +401,28 @@ mod tests {
     }
 
     #[test]
+    fn blocks_side_by_side_are_those_in_a_row() {
+        let folder = tempfile::tempdir().unwrap();
+        let codec = codec(folder.path());
+        let sound = sound(3 * BLOCK_STEPS + 40);
+        let in_a_row = coded_by(&codec, &sound, 2, 5000, 1);
+        for at_once in [3, 5, 9] {
+            assert_eq!(coded_by(&codec, &sound, 2, 5000, at_once), in_a_row, "{at_once}");
+        }
+    }
+
+    #[test]
     fn a_search_stops_between_moves() {
         let folder = tempfile::tempdir().unwrap();
         let codec = codec(folder.path());
-        let asked = std::cell::Cell::new(0);
-        let stop = || asked.replace(asked.get() + 1) == 2;
-        let effort = Effort { moves: 1000, stop: &stop };
+        let asked = AtomicUsize::new(0);
+        let stop = || asked.fetch_add(1, Ordering::SeqCst) >= 2;
+        let effort = Effort { moves: 1000, at_once: 1, stop: &stop };
         let mut stream = codec.searching_encoder(2, 3, effort).unwrap();
         stream.push(&sound(10)).unwrap();
         assert!(matches!(stream.finish(), Err(CodecError::Stopped)));
-        assert_eq!(asked.get(), 3);
+        // Three times for the first channel; the other does not begin.
+        assert_eq!(asked.load(Ordering::SeqCst), 4);
     }
 
     #[test]

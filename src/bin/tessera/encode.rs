@@ -110,6 +110,21 @@ struct Encoder<'a> {
     searcher: &'a Searcher,
     prior: Option<&'a Prior>,
     interrupt: &'a Interrupt,
+    /// Files that may be encoded side by side, at least 1.
+    #[cfg_attr(not(feature = "train"), expect(dead_code))]
+    files_at_once: usize,
+}
+
+/// Has candle make element-wise operations on the thread that asks for them: it shares the large ones out among threads that
+/// wait for one another without sleeping, which is in the way of searches that have a core each. For before
+/// there is another thread; what the user set stays.
+#[cfg(feature = "train")]
+pub fn one_thread_a_search(args: &Args) {
+    const THREADS: &str = "CANDLE_NUM_THREADS";
+    if args.effort > 0 && std::env::var_os(THREADS).is_none() {
+        // SAFETY: no other thread runs that could read the environment meanwhile.
+        unsafe { std::env::set_var(THREADS, "1") };
+    }
 }
 
 impl Encoder<'_> {
@@ -157,7 +172,9 @@ impl Encoder<'_> {
         #[cfg(feature = "train")]
         if let Some(codec) = self.searcher {
             let stop = || self.interrupt.asked();
-            let effort = Effort { moves: MOVES * usize::from(self.args.effort), stop: &stop };
+            let effort = Effort::moves(MOVES * usize::from(self.args.effort));
+            let at_once = (effort.at_once / self.files_at_once).max(1);
+            let effort = Effort { at_once, stop: &stop, ..effort };
             return files::encode_searching(
                 codec, effort, self.prior, source, levels, output, watch,
             );
@@ -237,8 +254,14 @@ fn encode_file(args: &Args, path: &Path) -> Result<Outcome> {
     let (model, prior) = (args.model.load()?, args.model.prior());
     let prior = args.entropy.choose(&prior)?;
     let searcher = searcher(args)?;
-    let encoder =
-        Encoder { args, model: &model, searcher: &searcher, prior, interrupt: &interrupt };
+    let encoder = Encoder {
+        args,
+        model: &model,
+        searcher: &searcher,
+        prior,
+        interrupt: &interrupt,
+        files_at_once: 1,
+    };
     let mut progress = Progress::of_audio(info.frames);
     let started = Instant::now();
     let rate = f64::from(info.sample_rate);
@@ -300,8 +323,14 @@ fn encode_folder(args: &Args, out: &Path) -> Result<Outcome> {
     let (model, prior) = (args.model.load()?, args.model.prior());
     let prior = args.entropy.choose(&prior)?;
     let searcher = searcher(args)?;
-    let encoder =
-        Encoder { args, model: &model, searcher: &searcher, prior, interrupt: &interrupt };
+    let encoder = Encoder {
+        args,
+        model: &model,
+        searcher: &searcher,
+        prior,
+        interrupt: &interrupt,
+        files_at_once: jobs.len(),
+    };
     // What no file can be encoded with is said once.
     encoder.levels(1)?;
     let batch = Batch {

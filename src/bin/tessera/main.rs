@@ -89,7 +89,12 @@ enum Outcome {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let command = Cli::parse().command;
+    #[cfg(feature = "train")]
+    if let Command::Encode(args) = &command {
+        encode::one_thread_a_search(args);
+    }
+    let result = match command {
         #[cfg(feature = "train")]
         Command::Train(args) => train::run(args),
         #[cfg(feature = "train")]
