@@ -45,24 +45,26 @@ fn screen() -> (Running, String) {
     (server, format!(":{}", number.trim()))
 }
 
-/// A picture of the screen: width, height, RGB.
-fn picture(display: &str, file: &Path) -> Option<(usize, usize, Vec<u8>)> {
+/// The pixels of the screen, or why there is no picture of it.
+fn picture(display: &str, file: &Path) -> Result<Vec<u8>, String> {
     let taken = Command::new("import")
         .args(["-display", display, "-window", "root", "-depth", "8"])
         .arg(format!("ppm:{}", file.display()))
         .output()
-        .ok()?;
+        .map_err(|error| error.to_string())?;
     if !taken.status.success() {
-        return None;
+        return Err(String::from_utf8_lossy(&taken.stderr).into_owned());
     }
-    let bytes = std::fs::read(file).ok()?;
-    // P6, width, height, 255, and then the pixels.
-    let mut words = bytes.splitn(4, |byte| byte.is_ascii_whitespace());
-    let number = |word: Option<&[u8]>| std::str::from_utf8(word?).ok()?.parse::<usize>().ok();
-    (words.next()? == b"P6").then_some(())?;
-    let (width, height) = (number(words.next())?, number(words.next())?);
-    let pixels = bytes.get(bytes.len() - width * height * 3..)?.to_vec();
-    Some((width, height, pixels))
+    let bytes = std::fs::read(file).map_err(|error| error.to_string())?;
+    let pixels = || {
+        // P6, width, height, 255, and then the pixels.
+        let mut words = bytes.splitn(4, |byte| byte.is_ascii_whitespace());
+        let number = |word: Option<&[u8]>| std::str::from_utf8(word?).ok()?.parse::<usize>().ok();
+        (words.next()? == b"P6").then_some(())?;
+        let (width, height) = (number(words.next())?, number(words.next())?);
+        Some(bytes.get(bytes.len().checked_sub(width * height * 3)?..)?.to_vec())
+    };
+    pixels().ok_or_else(|| format!("{} bytes that are no picture", bytes.len()))
 }
 
 /// Pixels near a colour of the theme.
@@ -95,29 +97,38 @@ fn the_window_shows_tokens_and_knobs() {
     let folder = tempfile::tempdir().unwrap();
     let begun = Instant::now();
     // Panels, what is set, and text; and the tiles, which silence has, too, in many colours.
-    let complete = |pixels: &[u8]| {
+    let shown = |pixels: &[u8]| {
         let colours: std::collections::HashSet<[u8; 3]> = pixels
             .chunks_exact(3)
             .map(|pixel| [pixel[0] / 16, pixel[1] / 16, pixel[2] / 16])
             .collect();
-        count(pixels, [0x1b, 0x1d, 0x23]) > 40_000
-            && count(pixels, [0xf2, 0xa6, 0x5a]) > 500
-            && count(pixels, [0xe8, 0xe6, 0xe0]) > 500
-            && colours.len() > 60
+        [
+            count(pixels, [0x1b, 0x1d, 0x23]),
+            count(pixels, [0xf2, 0xa6, 0x5a]),
+            count(pixels, [0xe8, 0xe6, 0xe0]),
+            colours.len(),
+        ]
     };
+    let complete =
+        |shown: [usize; 4]| shown.iter().zip([40_000, 500, 500, 60]).all(|(n, least)| *n > least);
     // The first picture that is complete, and others after it: tiles move, also those of silence.
     let mut seen = std::collections::HashSet::new();
     while seen.len() < 4 {
         let now = picture(&display, &folder.path().join("screen.ppm"));
-        if let Some((.., pixels)) = now
-            && complete(&pixels)
-        {
-            seen.insert(pixels);
-        }
+        let what = match now {
+            Ok(pixels) => {
+                let shown = shown(&pixels);
+                if complete(shown) {
+                    seen.insert(pixels);
+                }
+                format!("panels, settings, text and colours: {shown:?}")
+            }
+            Err(error) => error,
+        };
         assert!(tessera.0.try_wait().unwrap().is_none(), "the program has ended");
         assert!(
             begun.elapsed() < Duration::from_secs(90),
-            "the window is not there, not complete or stands still: {} pictures",
+            "the window is not there, not complete or stands still: {} pictures; the last: {what}",
             seen.len()
         );
         sleep(Duration::from_millis(500));
