@@ -255,16 +255,12 @@ impl DecodeStream<'_> {
         }
         for first in (0..steps).step_by(SEGMENT_STEPS) {
             let now = (steps - first).min(SEGMENT_STEPS);
-            let slice = |t: &Tokens| Tokens {
-                levels: t
-                    .levels
-                    .iter()
-                    .enumerate()
-                    .map(|(l, codes)| {
-                        let per_step = layout.codes_per_step(l);
-                        codes[first * per_step..(first + now) * per_step].to_vec()
-                    })
-                    .collect(),
+            let slice = |t: &Tokens| {
+                let levels = t.levels.iter().enumerate().map(|(l, codes)| {
+                    let per_step = layout.codes_per_step(l);
+                    codes[first * per_step..(first + now) * per_step].to_vec()
+                });
+                Tokens::of_codes(levels.collect::<Vec<_>>())
             };
             self.decode(&tokens.iter().map(slice).collect::<Vec<_>>(), now, &mut out)?;
         }
@@ -468,13 +464,12 @@ mod tests {
             let now = (steps - first).min(5);
             let some: Vec<Tokens> = tokens
                 .iter()
-                .map(|t| Tokens {
-                    levels: (0..4)
-                        .map(|l| {
-                            let n = layout.codes_per_step(l);
-                            t.levels[l][first * n..(first + now) * n].to_vec()
-                        })
-                        .collect(),
+                .map(|t| {
+                    let levels = (0..4).map(|l| {
+                        let n = layout.codes_per_step(l);
+                        t.levels[l][first * n..(first + now) * n].to_vec()
+                    });
+                    Tokens::of_codes(levels.collect())
                 })
                 .collect();
             for (out, new) in out.iter_mut().zip(decoder.push(&some).unwrap()) {
@@ -537,7 +532,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let codec = codec(folder.path());
         let mut decoder = codec.decoder(1);
-        let good = Tokens { levels: vec![vec![1], vec![1; 2], vec![1; 4], vec![1; 4]] };
+        let good = Tokens::of_codes(vec![vec![1], vec![1; 2], vec![1; 4], vec![1; 4]]);
         assert!(decoder.push(&[good.clone(), good.clone()]).is_err());
         let mut short = good.clone();
         short.levels[3].pop();

@@ -14,6 +14,7 @@ use crate::bitstream::{ContainerReader, Damage, Header, Item, ReadError, WriteEr
 use crate::codec::{Codec, CodecError, Effort, SearchStream};
 use crate::config::CodecConfig;
 use crate::engine::{EngineError, Model, ModelError};
+use crate::lines::{LineFinder, Selection};
 use crate::prior::Prior;
 use crate::threads::cores;
 use crate::tokens::Tokens;
@@ -145,6 +146,40 @@ impl<W: Write> Write for Counter<W> {
     }
 }
 
+/// How a file is encoded.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Encoding {
+    /// Levels to store, from the first.
+    pub levels: usize,
+    /// Lines to store beside their codes; `None` for as many as suit the codes' rate, and for none where the codec is so
+    /// quick that lines would come late.
+    pub lines: Option<Selection>,
+}
+
+impl Encoding {
+    /// With few bits for codes a line costs what codes could have had: at the rates of five levels of the shipped
+    /// model and below, in bits a second, only what stands out most is drawn.
+    const LOW_RATE: f64 = 4000.0;
+
+    /// Which lines are stored with a model of `config`.
+    pub fn selection(self, config: &CodecConfig) -> Selection {
+        let step = config.samples_per_step() as f64 / f64::from(config.sample_rate);
+        let rate = config.layout().bits_per_step(self.levels) as f64 / step;
+        self.lines.unwrap_or(match rate {
+            _ if !LineFinder::keeps_time(config) => Selection::NONE,
+            rate if rate < Self::LOW_RATE => Selection::FEW,
+            _ => Selection::MANY,
+        })
+    }
+}
+
+impl From<usize> for Encoding {
+    /// With so many levels, and lines as they suit them.
+    fn from(levels: usize) -> Self {
+        Self { levels, lines: None }
+    }
+}
+
 /// Codes all of `source` with the first `levels` levels into `output`; `progress` hears how many samples
 /// per channel have been read. Memory does not depend on the source's length.
 ///
@@ -156,11 +191,11 @@ impl<W: Write> Write for Counter<W> {
 pub fn encode<W: Write>(
     model: &Model,
     source: &mut dyn AudioSource,
-    levels: usize,
+    encoding: impl Into<Encoding>,
     output: W,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(W, EncodeReport), FilesError> {
-    encode_with(model, None, source, levels, output, progress)
+    encode_with(model, None, source, encoding, output, progress)
 }
 
 /// As [`encode`], with the tokens coded with the model's prior, if one is given, wherever that makes the file
@@ -172,13 +207,14 @@ pub fn encode_with<W: Write>(
     model: &Model,
     prior: Option<&Prior>,
     source: &mut dyn AudioSource,
-    levels: usize,
+    encoding: impl Into<Encoding>,
     output: W,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(W, EncodeReport), FilesError> {
-    let task = Task::new(model.config(), model.id(), prior, levels)?;
+    let task = Task::new(model.config(), model.id(), prior, encoding.into())?;
     let channels = usize::from(source.info().channels);
-    task.encode(Encoders::new(model, channels, levels, cores()), source, output, progress)
+    let coder = Encoders::new(model, channels, task.levels, task.lines, cores());
+    task.encode(coder, source, output, progress)
 }
 
 /// As [`encode_with`], with codes that are looked for: the same number of bits without a prior, and a decoded sound
@@ -192,13 +228,13 @@ pub fn encode_searching<W: Write>(
     effort: Effort,
     prior: Option<&Prior>,
     source: &mut dyn AudioSource,
-    levels: usize,
+    encoding: impl Into<Encoding>,
     output: W,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(W, EncodeReport), FilesError> {
-    let task = Task::new(codec.config(), codec.id(), prior, levels)?;
+    let task = Task::new(codec.config(), codec.id(), prior, encoding.into())?;
     let channels = usize::from(source.info().channels);
-    let coder = Searching(codec.searching_encoder(channels, levels, effort)?);
+    let coder = Searching(codec.searching_encoder(channels, task.levels, task.lines, effort)?);
     task.encode(coder, source, output, progress)
 }
 
@@ -258,6 +294,7 @@ struct Task<'a> {
     id: [u8; 16],
     prior: Option<&'a Prior>,
     levels: usize,
+    lines: Selection,
 }
 
 impl<'a> Task<'a> {
@@ -266,15 +303,16 @@ impl<'a> Task<'a> {
         config: &'a CodecConfig,
         id: [u8; 16],
         prior: Option<&'a Prior>,
-        levels: usize,
+        encoding: Encoding,
     ) -> Result<Self, FilesError> {
+        let levels = encoding.levels;
         if levels == 0 || levels > config.levels() {
             return Err(FilesError::Levels { asked: levels, most: config.levels() });
         }
         if let Some(prior) = prior {
             prior.check_codec(id)?;
         }
-        Ok(Self { config, id, prior, levels })
+        Ok(Self { config, id, prior, levels, lines: encoding.selection(config) })
     }
 
     fn encode<W: Write>(
@@ -285,8 +323,11 @@ impl<'a> Task<'a> {
         progress: &mut dyn FnMut(u64),
     ) -> Result<(W, EncodeReport), FilesError> {
         let info = source.info().clone();
-        let header =
+        let mut header =
             header_from(self.config, self.id, info.sample_rate, info.channels, self.levels);
+        if self.lines.most > 0 {
+            header = header.with_lines();
+        }
         let output = Counter { inner: output, bytes: 0 };
         let mut writer = TokenWriter::new(output, header.clone(), self.prior)?;
         let channels = usize::from(info.channels);
@@ -378,6 +419,7 @@ fn header_from(
         steps_per_chunk: Header::steps_per_second(rate, hop, &layout, channels),
         warm_up_steps: config.warm_up_steps() as u16,
         prior_id: None,
+        lines: false,
         layout,
     }
 }

@@ -12,6 +12,7 @@ pub mod concealment;
 pub mod config;
 pub mod engine;
 pub mod files;
+pub mod lines;
 pub mod metrics;
 pub mod plot;
 pub mod prior;

@@ -3,6 +3,8 @@
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use crate::lines::Lines;
+
 /// The most levels a layout may have.
 pub const MAX_LEVELS: usize = 16;
 /// The largest stride a level may have, in frames.
@@ -19,22 +21,29 @@ pub const MAX_CODEBOOK_SIZE: usize = 65_536;
 pub struct Tokens {
     /// Codes by level, coarse to fine; `levels[i].len() == steps * strides[0] / strides[i]`.
     pub levels: Vec<Vec<u16>>,
+    /// The lines at the end of each step; empty where a sound is described by its codes alone.
+    pub lines: Vec<Lines>,
 }
 
 impl Tokens {
     /// Tokens of no steps, with `levels` empty levels.
     pub fn new(levels: usize) -> Self {
-        Self { levels: vec![Vec::new(); levels] }
+        Self::of_codes(vec![Vec::new(); levels])
+    }
+
+    /// Codes by level, without lines.
+    pub fn of_codes(levels: Vec<Vec<u16>>) -> Self {
+        Self { levels, lines: Vec::new() }
     }
 
     /// How many steps of `layout` these tokens are; `None` when the number of levels is another one
-    /// or the levels do not all hold the same whole number of steps.
+    /// or the levels do not all hold the same whole number of steps, or lines of another.
     ///
     /// ```
     /// use tessera_codec::tokens::{TokenLayout, Tokens};
     ///
     /// let layout = TokenLayout { strides: vec![2, 1], codebook_sizes: vec![1024, 1024] };
-    /// let mut tokens = Tokens { levels: vec![vec![7, 8], vec![1, 2, 3, 4]] };
+    /// let mut tokens = Tokens::of_codes(vec![vec![7, 8], vec![1, 2, 3, 4]]);
     /// assert_eq!(tokens.steps(&layout), Some(2));
     /// tokens.levels[1].pop();
     /// assert_eq!(tokens.steps(&layout), None);
@@ -46,7 +55,8 @@ impl Tokens {
         let steps = self.levels.first()?.len() / layout.codes_per_step(0);
         let whole =
             |(l, codes): (usize, &Vec<u16>)| codes.len() == steps * layout.codes_per_step(l);
-        self.levels.iter().enumerate().all(whole).then_some(steps)
+        let lines = self.lines.is_empty() || self.lines.len() == steps;
+        (lines && self.levels.iter().enumerate().all(whole)).then_some(steps)
     }
 
     /// Appends whole steps of codes as the engine gives them: those of a step stand together, level by
@@ -92,12 +102,13 @@ impl Tokens {
         }
     }
 
-    /// Appends the codes of `later`, level by level; levels that only one of the two has are left
+    /// Appends the codes of `later`, level by level, and its lines; levels that only one of the two has are left
     /// as they are.
     pub fn extend(&mut self, later: &Self) {
         for (codes, more) in self.levels.iter_mut().zip(&later.levels) {
             codes.extend_from_slice(more);
         }
+        self.lines.extend_from_slice(&later.lines);
     }
 }
 
@@ -117,6 +128,8 @@ impl TokenDigest {
                     let codes = codes.iter().skip(step * count).take(count);
                     codes.for_each(|code| self.0.update(code.to_be_bytes()));
                 }
+                let lines = tokens.lines.get(step).map(Lines::to_codes);
+                lines.iter().flatten().for_each(|code| self.0.update(code.to_be_bytes()));
             }
         }
     }
@@ -231,6 +244,7 @@ impl TokenLayout {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lines::Line;
 
     fn layout(strides: &[usize], codebook_sizes: &[usize]) -> TokenLayout {
         TokenLayout { strides: strides.to_vec(), codebook_sizes: codebook_sizes.to_vec() }
@@ -274,22 +288,33 @@ mod tests {
     #[test]
     fn a_digest_is_of_the_tokens_not_of_the_pieces() {
         let layout = layout(&[2, 1], &[16, 16]);
-        let tokens =
-            |codes: [u16; 6]| Tokens { levels: vec![codes[..2].to_vec(), codes[2..].to_vec()] };
+        let tokens = |codes: [u16; 6]| {
+            let levels = vec![codes[..2].to_vec(), codes[2..].to_vec()];
+            let line = |step: u16| {
+                let mut lines = Lines::NONE;
+                lines.set(step.into(), Line::new(codes[0] + step, 9));
+                lines
+            };
+            Tokens { levels, lines: vec![line(0), line(1)] }
+        };
         let (left, right) = (tokens([1, 2, 3, 4, 5, 6]), tokens([7, 8, 9, 10, 11, 12]));
         let mut whole = TokenDigest::default();
         whole.update(&layout, 2, &[left.clone(), right.clone()]);
         let mut pieces = TokenDigest::default();
         for step in 0..2 {
-            let part = |t: &Tokens| Tokens {
-                levels: vec![vec![t.levels[0][step]], t.levels[1][2 * step..2 * step + 2].to_vec()],
+            let part = |t: &Tokens| {
+                let fine = t.levels[1][2 * step..2 * step + 2].to_vec();
+                Tokens { levels: vec![vec![t.levels[0][step]], fine], lines: vec![t.lines[step]] }
             };
             pieces.update(&layout, 1, &[part(&left), part(&right)]);
         }
         assert_eq!(whole.value(), pieces.value());
         let mut other = TokenDigest::default();
-        other.update(&layout, 2, &[right, left]);
+        other.update(&layout, 2, &[right, left.clone()]);
         assert_ne!(whole.value(), other.value());
+        let mut bare = TokenDigest::default();
+        bare.update(&layout, 2, &[Tokens::of_codes(left.levels), tokens([7, 8, 9, 10, 11, 12])]);
+        assert_ne!(whole.value(), bare.value(), "without its lines");
     }
 
     #[test]
@@ -297,8 +322,8 @@ mod tests {
         let layout = layout(&[2, 1], &[16, 16]);
         let mut tokens = Tokens::new(2);
         assert_eq!(tokens.steps(&layout), Some(0));
-        tokens.extend(&Tokens { levels: vec![vec![1], vec![2, 3]] });
-        tokens.extend(&Tokens { levels: vec![vec![4], vec![5, 6]] });
+        tokens.extend(&Tokens::of_codes(vec![vec![1], vec![2, 3]]));
+        tokens.extend(&Tokens::of_codes(vec![vec![4], vec![5, 6]]));
         assert_eq!(tokens.levels, [vec![1, 4], vec![2, 3, 5, 6]]);
         assert_eq!(tokens.steps(&layout), Some(2));
         assert_eq!(Tokens::new(1).steps(&layout), None);

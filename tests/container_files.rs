@@ -24,6 +24,7 @@ fn header(channels: u16, samples: Option<u64>) -> Header {
         steps_per_chunk: Header::steps_per_second(48_000, 480, &layout, channels),
         warm_up_steps: 30,
         prior_id: None,
+        lines: false,
         layout,
     }
 }
@@ -39,7 +40,7 @@ fn step(header: &Header, step: u64) -> Vec<Tokens> {
         (0..layout.codes_per_step(level)).map(|i| code(channel, level, i) as u16).collect()
     };
     (0..header.channels)
-        .map(|channel| Tokens { levels: (0..layout.levels()).map(|l| codes(channel, l)).collect() })
+        .map(|channel| Tokens::of_codes((0..layout.levels()).map(|l| codes(channel, l)).collect()))
         .collect()
 }
 

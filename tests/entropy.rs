@@ -72,6 +72,7 @@ fn write(header: &Header, prior: &Prior, channels: &[Tokens], piece: usize) -> V
                     codes[first * count..end * count].to_vec()
                 })
                 .collect(),
+            lines: tokens.lines.get(first..end).unwrap_or_default().to_vec(),
         };
         writer.push_steps(&channels.iter().map(part).collect::<Vec<_>>()).unwrap();
     }
@@ -200,7 +201,8 @@ fn the_shipped_prior_codes_the_same_on_every_instruction_set() {
             files::encode(&model, &mut source, levels, Vec::new(), &mut |_| {}).unwrap();
         let made = unpack(&bytes);
         let steps = made[0].steps(model.layout()).unwrap();
-        comes_back(&prior, &header(&model, &prior, 1, levels, steps), &made, name);
+        let header = header(&model, &prior, 1, levels, steps).with_lines();
+        comes_back(&prior, &header, &made, name);
     }
     let levels = model.levels();
     let made = [tokens(&prior, Kind::Random, 5, levels, 15)];
@@ -240,7 +242,7 @@ fn a_folder_comes_back_on_every_instruction_set() {
                 let made = unpack(&bytes);
                 let layout = model.layout().prefix(levels);
                 let steps = made[0].steps(&layout).unwrap();
-                let header = header(&model, &prior, channels, levels, steps);
+                let header = header(&model, &prior, channels, levels, steps).with_lines();
                 comes_back(&prior, &header, &made, &path.display().to_string());
                 source = audio::open(&path).unwrap();
             }

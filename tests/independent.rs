@@ -11,7 +11,10 @@ use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestRunner};
 use serde_json::{Value, json};
 use tessera_codec::bitstream::{ContainerReader, ContainerWriter, Header, Item, repair};
+use tessera_codec::lines::Lines;
 use tessera_codec::tokens::{TokenLayout, Tokens};
+
+mod lines_at_random;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/independent/read_tsr.py");
 
@@ -33,9 +36,15 @@ fn expected(bytes: &[u8]) -> Value {
     let mut chunks = Vec::new();
     for item in &mut reader {
         match item.unwrap() {
-            Item::Chunk(chunk) => chunks.push(json!(
-                chunk.channels.iter().map(|tokens| &tokens.levels).collect::<Vec<_>>()
-            )),
+            Item::Chunk(chunk) => {
+                let codes: Vec<_> = chunk.channels.iter().map(|tokens| &tokens.levels).collect();
+                let numbers = |t: &Tokens| t.lines.iter().map(Lines::to_codes).collect::<Vec<_>>();
+                let lines: Vec<_> = match header.lines {
+                    true => chunk.channels.iter().map(numbers).collect(),
+                    false => Vec::new(),
+                };
+                chunks.push(json!({ "codes": codes, "lines": lines }));
+            }
             Item::Damage(damage) => chunks.extend((0..damage.chunks).map(|_| Value::Null)),
         }
     }
@@ -48,6 +57,7 @@ fn expected(bytes: &[u8]) -> Value {
         "pre_skip": header.pre_skip,
         "steps_per_chunk": header.steps_per_chunk,
         "warm_up_steps": header.warm_up_steps,
+        "lines": header.lines,
         "model_id": header.model_id_hex(),
         "strides": header.layout.strides,
         "codebook_sizes": header.layout.codebook_sizes,
@@ -85,21 +95,29 @@ fn any_file() -> impl Strategy<Value = Vec<u8>> {
                 steps_per_chunk,
                 warm_up_steps: 5,
                 prior_id: None,
+                lines: false,
             };
             let mut state = seed;
             let mut code = |size: usize| {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 ((state >> 33) as usize % size) as u16
             };
+            let header = if seed % 4 > 0 { header.with_lines() } else { header };
             let layout = &header.layout;
             let steps = header.steps(samples) as usize;
             let mut level = |l: usize| {
                 let count = steps * layout.codes_per_step(l);
                 (0..count).map(|_| code(layout.codebook_sizes[l])).collect()
             };
-            let tokens: Vec<Tokens> = (0..channels)
-                .map(|_| Tokens { levels: (0..layout.levels()).map(&mut level).collect() })
+            let mut tokens: Vec<Tokens> = (0..channels)
+                .map(|_| Tokens::of_codes((0..layout.levels()).map(&mut level).collect()))
                 .collect();
+            if header.lines {
+                for tokens in &mut tokens {
+                    let number = || code(1 << 16).into();
+                    tokens.lines = lines_at_random::following(Lines::NONE, steps, number);
+                }
+            }
             let mut writer = ContainerWriter::new(Vec::new(), header.clone()).unwrap();
             writer.push_steps(&tokens).unwrap();
             writer.finish(samples).unwrap()

@@ -19,6 +19,7 @@ fn header(layout: TokenLayout, channels: u16, rate: u32, samples: u64) -> Header
         steps_per_chunk: Header::steps_per_second(48_000, 480, &layout, channels),
         warm_up_steps: 9,
         prior_id: None,
+        lines: false,
         layout,
     }
 }
@@ -37,7 +38,7 @@ fn file(header: &Header, seed: u64) -> TokenFile {
         (0..count).map(|_| code(layout.codebook_sizes[l])).collect()
     };
     let channels = (0..header.channels)
-        .map(|_| Tokens { levels: (0..layout.levels()).map(&mut level).collect() });
+        .map(|_| Tokens::of_codes((0..layout.levels()).map(&mut level).collect()));
     TokenFile::new(header.clone(), channels.collect()).unwrap()
 }
 
@@ -112,7 +113,8 @@ fn lines_hold_the_codes_step_by_step_from_coarse_to_fine() {
     let layout = TokenLayout { strides: vec![4, 2, 1], codebook_sizes: vec![64; 3] };
     let levels = vec![vec![1, 2], vec![11, 12, 13, 14], vec![21, 22, 23, 24, 25, 26, 27, 28]];
     // 1920 samples and the decoder's lag are two steps.
-    let tokens = TokenFile::new(header(layout, 1, 48_000, 1920), vec![Tokens { levels }]).unwrap();
+    let tokens =
+        TokenFile::new(header(layout, 1, 48_000, 1920), vec![Tokens::of_codes(levels)]).unwrap();
     let text = String::from_utf8(tokens.to_bytes(Format::Jsonl).unwrap()).unwrap();
     let line: serde_json::Value = serde_json::from_str(&text).unwrap();
     let codes = serde_json::json!([1, 11, 12, 21, 22, 23, 24, 2, 13, 14, 25, 26, 27, 28]);

@@ -4,68 +4,119 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::f64::consts::TAU;
+use std::io::Cursor;
 
-use tessera_codec::engine::{Model, StreamDecoder, StreamEncoder};
+use rustfft::num_complex::Complex;
+use tessera_codec::bitstream::ContainerReader;
+use tessera_codec::engine::Model;
+use tessera_codec::files;
+
+use support::{Random, Signal};
+
+mod support;
 
 const RATE: f64 = 48_000.0;
-/// A tenth of a second.
-const STRETCH: usize = 4_800;
 
-/// Coded with all levels and decoded, in its place in time.
-fn coded(model: &Model, sound: &[f32]) -> Vec<f32> {
-    let levels = model.levels();
-    let mut encoder = StreamEncoder::new(model);
-    let steps = sound.len() / model.chunk_samples() + 3;
-    let mut codes = vec![0; steps * model.codes_per_step(levels)];
-    let done = encoder.process_into(sound, levels, &mut codes).unwrap();
-    let rest = encoder.finish(levels, &mut codes[done.produced..]).unwrap();
-    codes.truncate(done.produced + rest.produced);
-    let mut decoder = StreamDecoder::new(model);
-    let mut out = vec![0.0; steps * model.chunk_samples()];
-    decoder.process_into(&codes, levels, &mut out).unwrap();
-    out[decoder.latency_samples()..][..sound.len()].to_vec()
+/// The channels coded as a file, and decoded.
+fn coded(model: &Model, levels: usize, channels: &[Vec<f32>]) -> Vec<Vec<f32>> {
+    let mut source = Signal::new(RATE as u32, channels.to_vec());
+    let (tsr, _) = files::encode(model, &mut source, levels, Vec::new(), &mut |_| {}).unwrap();
+    let mut reader = ContainerReader::open(Cursor::new(tsr)).unwrap();
+    let mut out = vec![Vec::new(); channels.len()];
+    let mut take = |block: &[Vec<f32>]| {
+        out.iter_mut().zip(block).for_each(|(all, new)| all.extend_from_slice(new));
+        Ok(())
+    };
+    files::decode(model, &mut reader, &mut take, &mut |_| {}).unwrap();
+    out
 }
 
-/// Amplitude and phase in turns of what `sound`, which begins at sample `from`, has of a frequency.
-fn component(sound: &[f32], from: usize, hertz: f64) -> (f64, f64) {
-    let (mut re, mut im) = (0.0, 0.0);
-    for (n, sample) in sound.iter().enumerate() {
-        let angle = TAU * hertz * (from + n) as f64 / RATE;
-        re += f64::from(*sample) * angle.cos();
-        im -= f64::from(*sample) * angle.sin();
+fn tone(hertz: f64, amplitude: f64, samples: usize) -> Vec<f32> {
+    (0..samples).map(|n| (amplitude * (TAU * hertz * n as f64 / RATE).sin()) as f32).collect()
+}
+
+/// How much there is of a frequency through a Hann window, in dB of the amplitude.
+fn level(sound: &[f32], hertz: f64) -> f64 {
+    let turn = |hertz: f64| Complex::from_polar(1.0, TAU * hertz / RATE);
+    let (speeds, window_speed) = (turn(hertz), turn(RATE / sound.len() as f64));
+    let (mut place, mut window) = (Complex::new(1.0, 0.0), Complex::new(1.0, 0.0));
+    let mut sum: Complex<f64> = Complex::default();
+    for sample in sound {
+        sum += place * (0.5 - 0.5 * window.re) * f64::from(*sample);
+        place *= speeds;
+        window *= window_speed;
     }
-    (2.0 * re.hypot(im) / sound.len() as f64, im.atan2(re) / TAU)
+    // The window's mean is a half.
+    20.0 * (4.0 * sum.norm() / sound.len() as f64).log10()
+}
+
+/// The frequency within a tenth of a semitone of `hertz` that there is most of, in cents from it, and its level.
+fn peak(sound: &[f32], hertz: f64) -> (f64, f64) {
+    (-40..=40)
+        .map(|quarters| f64::from(quarters) / 4.0)
+        .map(|cents| (cents, level(sound, hertz * (cents / 1200.0).exp2())))
+        .max_by(|a, b| a.1.total_cmp(&b.1))
+        .unwrap()
 }
 
 #[test]
-fn tones_with_coded_phases_keep_their_pitch_and_level() {
+fn tones_keep_their_pitch_and_level() {
     let model = Model::shipped().unwrap();
-    // Tones next to the highest coded phase lose level: few codes are spent on them (docs/training.md).
-    for (hertz, most) in [(110.0, 3.0), (220.0, 3.0), (440.0, 3.0), (880.0, 12.0)] {
-        let tone: Vec<f32> =
-            (0..96_000).map(|n| (0.25 * (TAU * hertz * n as f64 / RATE).sin()) as f32).collect();
-        let out = coded(&model, &tone);
-        // The second second, when the tone has become steady.
-        let parts: Vec<(f64, f64)> = (10..20)
-            .map(|i| i * STRETCH)
-            .map(|from| component(&out[from..from + STRETCH], from, hertz))
-            .collect();
-        let level = parts.iter().map(|part| part.0).sum::<f64>() / parts.len() as f64;
-        let decibels = 20.0 * (level / 0.25).log10();
-        assert!(decibels.abs() < most, "{hertz} Hz: {decibels:.1} dB");
-        // What the phase gains from one stretch to the next is what the pitch is off.
-        let turns: f64 =
-            parts.windows(2).map(|two| two[1].1 - two[0].1).map(|d| d - d.round()).sum();
-        let off = turns / (parts.len() - 1) as f64 * RATE / STRETCH as f64;
-        let cents = 1200.0 * (1.0 + off / hertz).log2();
-        assert!(cents.abs() < 5.0, "{hertz} Hz: {cents:.1} cents");
+    let low = [110.0, 220.0, 440.0, 600.0, 660.0, 700.0, 850.0, 880.0, 910.0];
+    let high = [1_000.0, 1_234.5, 2_000.0, 4_000.0, 5_555.0, 8_000.0, 12_000.0, 16_000.0];
+    for hertz in low.into_iter().chain(high) {
+        for (levels, amplitude) in [(5, 0.25), (7, 0.1)] {
+            let out = coded(&model, levels, &[tone(hertz, amplitude, 72_000)]);
+            // Half a second, when the tone has become steady.
+            let (cents, found) = peak(&out[0][36_000..60_000], hertz);
+            let off = found - 20.0 * amplitude.log10();
+            assert!(off.abs() < 3.0, "{hertz} Hz, {levels} levels: {off:.1} dB");
+            assert!(cents.abs() <= 5.0, "{hertz} Hz, {levels} levels: {cents:.1} cents");
+        }
     }
+}
+
+#[test]
+fn a_tone_stays_where_it_is_between_two_channels() {
+    // The second begins later, and is softer: what is drawn on both still agrees.
+    let model = Model::shipped().unwrap();
+    let left = tone(2_500.0, 0.3, 96_000);
+    let right = (0..).zip(&left).map(|(n, x)| if n < 24_000 { 0.0 } else { x * 0.5 }).collect();
+    let out = coded(&model, 5, &[left, right]);
+    let (left, right) = (&out[0][48_000..90_000], &out[1][48_000..90_000]);
+    let product = |a: &[f32], b: &[f32]| -> f64 {
+        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    };
+    let agreement = product(left, right) / (product(left, left) * product(right, right)).sqrt();
+    assert!(agreement > 0.98, "{agreement}");
+}
+
+#[test]
+fn a_tone_begins_and_ends_when_it_does() {
+    let model = Model::shipped().unwrap();
+    let mut sound = vec![0.0; 96_000];
+    sound[24_000..60_000].copy_from_slice(&tone(1_500.0, 0.25, 36_000));
+    let out = &coded(&model, 5, &[sound])[0];
+    let loudness = |seconds: f64| level(&out[(seconds * RATE) as usize..][..960], 1_500.0) + 12.0;
+    assert!(loudness(0.42) < -30.0 && loudness(1.35) < -30.0, "silence around it");
+    assert!(loudness(0.58) > -3.0 && loudness(1.2) > -3.0, "and not within");
+}
+
+#[test]
+fn noise_has_no_lines() {
+    let model = Model::shipped().unwrap();
+    let mut random = Random::new(1);
+    let noise = (0..96_000).map(|_| random.draw()).collect();
+    let mut source = Signal::new(48_000, vec![noise]);
+    let (tsr, _) = files::encode(&model, &mut source, 7, Vec::new(), &mut |_| {}).unwrap();
+    let summary = ContainerReader::open(Cursor::new(tsr)).unwrap().summary().unwrap();
+    assert!(summary.lines.unwrap() < 0.1, "{:?}", summary.lines);
 }
 
 #[test]
 fn silence_stays_silent() {
     let model = Model::shipped().unwrap();
-    let out = coded(&model, &vec![0.0; 96_000]);
-    let loudest = out.iter().fold(0.0f32, |peak, sample| peak.max(sample.abs()));
+    let out = coded(&model, model.levels(), &[vec![0.0; 96_000]]);
+    let loudest = out[0].iter().fold(0.0f32, |peak, sample| peak.max(sample.abs()));
     assert!(loudest < 1e-4, "{loudest}");
 }

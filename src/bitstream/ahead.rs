@@ -105,9 +105,10 @@ impl Ahead {
         for (place, found) in self.found.iter().enumerate() {
             let Ok(Found::Chunk(chunk)) = found else { continue };
             let payload = Intact::payload(&chunk.bytes);
-            if let Some(bytes) = payload::coded(header, payload) {
+            let steps = chunk.head.steps.into();
+            if let Some(bytes) = payload::coded(header, steps, payload) {
                 places.push(place);
-                coded.push(Coded { steps: chunk.head.steps.into(), bytes });
+                coded.push(Coded { steps, bytes });
             }
         }
         let decoded = coder.decode(header.channels.into(), &coded);

@@ -109,7 +109,7 @@ mod tests {
     }
 
     fn tokens(codes: [&[u16]; 2]) -> Tokens {
-        Tokens { levels: codes.map(<[u16]>::to_vec).to_vec() }
+        Tokens::of_codes(codes.map(<[u16]>::to_vec).to_vec())
     }
 
     #[test]

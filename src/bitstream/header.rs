@@ -1,6 +1,7 @@
 //! The header of a `.tsr` file: what the tokens mean and what the decoder has to give back.
 
 use super::chunk::{MAX_CHUNKS, MAX_PAYLOAD};
+use super::lines;
 use crate::model_files::id_hex;
 use crate::tokens::{LayoutError, MAX_LEVELS, TokenLayout};
 use std::ops::RangeInclusive;
@@ -40,6 +41,8 @@ const PRIOR_BYTES: usize = 16;
 const PAYLOAD_BIT_PACKED: u8 = 0;
 /// Payload kind: what a prior's coder made, or packed codes where those are shorter.
 const PAYLOAD_PRIOR: u8 = 1;
+/// The flag of lines; the others are those of later versions.
+const FLAG_LINES: u8 = 1;
 
 /// Why a header cannot be read, or must not be written.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -116,6 +119,7 @@ pub enum HeaderError {
 ///     steps_per_chunk: Header::steps_per_second(48_000, 480, &layout, 2),
 ///     warm_up_steps: 10,
 ///     prior_id: None,
+///     lines: false,
 ///     layout,
 /// };
 /// header.validate()?;
@@ -152,6 +156,8 @@ pub struct Header {
     pub warm_up_steps: u16,
     /// Hash of the prior that the payloads are coded with; `None` where codes are packed plainly.
     pub prior_id: Option<[u8; 16]>,
+    /// Whether the tokens have lines beside their codes.
+    pub lines: bool,
 }
 
 impl Header {
@@ -168,9 +174,21 @@ impl Header {
 
     /// The header of a file of the same tokens, coded with a prior in chunks of up to `steps` steps.
     pub fn with_prior(self, id: [u8; 16], steps: u8) -> Self {
-        let step_bits = self.step_bits(self.layout.levels()).max(1);
-        let fits = ((MAX_PAYLOAD - 1) * 8 / step_bits).min(255) as u8;
-        Self { prior_id: Some(id), steps_per_chunk: steps.min(fits).max(1), ..self }
+        let header = Self { prior_id: Some(id), ..self };
+        Self { steps_per_chunk: steps.min(header.most_steps()).max(1), ..header }
+    }
+
+    /// The header of a file of the same codes with lines beside them, in chunks that have room for them.
+    pub fn with_lines(self) -> Self {
+        let header = Self { lines: true, ..self };
+        Self { steps_per_chunk: header.steps_per_chunk.min(header.most_steps()).max(1), ..header }
+    }
+
+    /// The most steps, up to 255, that fit into a chunk whatever their tokens are; 0 if not even one.
+    fn most_steps(&self) -> u8 {
+        let fits = |steps: &usize| *self.payload_bytes(*steps).end() <= MAX_PAYLOAD;
+        // As many as there are of those that fit: more steps never take fewer bytes.
+        (1..=255).take_while(fits).count() as u8
     }
 
     /// Checks every field against its range.
@@ -185,10 +203,10 @@ impl Header {
         within("pre-skip", self.pre_skip.into(), 0, MAX_PRE_SKIP.into())?;
         self.layout.validate()?;
         let step_bits = self.step_bits(self.layout.levels());
-        let most_bits = (MAX_PAYLOAD - self.coding_bytes()) * 8;
+        let beside = self.coding_bytes() + self.lines_bytes(1).1;
+        let most_bits = MAX_PAYLOAD.saturating_sub(beside) * 8;
         within("bits of a step of all channels", step_bits as u64, 1, most_bits as u64)?;
-        let fits = (most_bits / step_bits).min(255) as u64;
-        within("steps per chunk", self.steps_per_chunk.into(), 1, fits)?;
+        within("steps per chunk", self.steps_per_chunk.into(), 1, self.most_steps().into())?;
         if let Some(samples) = self.samples {
             self.validate_samples(samples)?;
         }
@@ -268,9 +286,18 @@ impl Header {
     /// Bytes that the payload of a chunk of `steps` steps may have.
     pub(super) fn payload_bytes(&self, steps: usize) -> RangeInclusive<usize> {
         let packed = self.packed_bytes(steps);
+        let (least, most) = self.lines_bytes(steps);
         match self.coding_bytes() {
-            0 => packed..=packed,
-            coding => coding..=coding + packed,
+            0 => least + packed..=most + packed,
+            coding => least + coding..=most + coding + packed,
+        }
+    }
+
+    /// Bytes that the lines of `steps` steps take at least and at most.
+    fn lines_bytes(&self, steps: usize) -> (usize, usize) {
+        match self.lines {
+            true => lines::least_and_most_bytes(self.channels.into(), steps),
+            false => (0, 0),
         }
     }
 
@@ -322,7 +349,7 @@ impl Header {
         bytes.extend(self.codec_rate.to_be_bytes());
         bytes.extend(self.hop.to_be_bytes());
         bytes.extend(self.pre_skip.to_be_bytes());
-        bytes.extend([kind, 0]); // flags: none
+        bytes.extend([kind, if self.lines { FLAG_LINES } else { 0 }]);
         bytes.push(self.steps_per_chunk);
         bytes.extend(self.warm_up_steps.to_be_bytes());
         bytes.push(self.layout.levels() as u8);
@@ -385,7 +412,7 @@ impl Header {
         let warm_up_steps = fields.u16().ok_or_else(short)?;
         let levels = usize::from(fields.u8().ok_or_else(short)?);
         for (feature, value, last_known) in
-            [("payload kind", kind, PAYLOAD_PRIOR), ("flags", flags, 0)]
+            [("payload kind", kind, PAYLOAD_PRIOR), ("flags", flags, FLAG_LINES)]
         {
             if value > last_known {
                 return Err(HeaderError::UnsupportedFeature { feature, value });
@@ -420,6 +447,7 @@ impl Header {
             steps_per_chunk,
             warm_up_steps,
             prior_id,
+            lines: flags == FLAG_LINES,
         })
     }
 
@@ -487,6 +515,7 @@ pub(super) mod tests {
             steps_per_chunk: 25,
             warm_up_steps: 10,
             prior_id: None,
+            lines: false,
         }
     }
 

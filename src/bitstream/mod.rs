@@ -30,13 +30,14 @@
 //!     steps_per_chunk: Header::steps_per_second(48_000, 480, &layout, 1),
 //!     warm_up_steps: 10,
 //!     prior_id: None,
+//!     lines: false,
 //!     layout,
 //! };
 //!
 //! // Encoding: any number of steps at a time, one `Tokens` per channel.
 //! let mut writer = ContainerWriter::new(Vec::new(), header)?;
 //! for step in 0..120 {
-//!     writer.push_steps(&[Tokens { levels: vec![vec![step], vec![0, 1]] }])?;
+//!     writer.push_steps(&[Tokens::of_codes(vec![vec![step], vec![0, 1]])])?;
 //! }
 //! let mut file = writer.finish(120 * 960)?;
 //!
@@ -65,6 +66,7 @@ mod damage;
 mod file;
 mod header;
 mod index;
+mod lines;
 mod payload;
 mod reader;
 mod repair;

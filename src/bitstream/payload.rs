@@ -4,6 +4,8 @@ use std::fmt;
 
 use super::bits::{BitReader, BitWriter};
 use super::header::Header;
+use super::lines;
+use crate::lines::Lines;
 use crate::model_files::id_hex;
 use crate::tokens::{TokenLayout, Tokens};
 use thiserror::Error;
@@ -102,14 +104,19 @@ pub(super) fn pack(header: &Header, channels: &[Tokens], bytes: Vec<u8>) -> Vec<
     writer.into_bytes()
 }
 
-/// Appends the payload of a chunk of these tokens: where the header names a prior, in whichever way is
-/// shorter, as packed codes or as `coded`, what its coder made of them.
+/// Appends the payload of a chunk of these tokens: lines, where the header has them, and codes; where it names a
+/// prior, in whichever way is shorter, as packed codes or as `coded`, what its coder made of them.
 pub(super) fn encode(
     header: &Header,
     channels: &[Tokens],
     coded: Option<Vec<u8>>,
     mut bytes: Vec<u8>,
 ) -> Vec<u8> {
+    if header.lines {
+        let mut writer = BitWriter::append_to(bytes);
+        channels.iter().for_each(|tokens| lines::write(&mut writer, &tokens.lines));
+        bytes = writer.into_bytes();
+    }
     if header.prior_id.is_none() {
         return pack(header, channels, bytes);
     }
@@ -136,10 +143,28 @@ pub(super) enum BadPayload {
     Coding,
 }
 
-/// The part of a payload that is for the header's coder, if that is how it was made.
-pub(super) fn coded<'a>(header: &Header, payload: &'a [u8]) -> Option<&'a [u8]> {
-    match payload.split_first() {
-        Some((&CODED, coded)) if header.prior_id.is_some() => Some(coded),
+/// The lines of each channel in a payload, none where the header has none, and what is behind them.
+fn split_lines<'a>(
+    header: &Header,
+    steps: usize,
+    payload: &'a [u8],
+) -> Option<(Vec<Vec<Lines>>, &'a [u8])> {
+    let channels = usize::from(header.channels);
+    if !header.lines {
+        return Some((vec![Vec::new(); channels], payload));
+    }
+    let mut reader = BitReader::new(payload);
+    let lines = (0..channels).map(|_| lines::read(&mut reader, steps)).collect::<Option<_>>()?;
+    // Zeros fill the last byte.
+    let codes = payload.len() - reader.remaining() / 8;
+    Some((lines, &payload[codes..]))
+}
+
+/// The part of the payload of a chunk of `steps` steps that is for the header's coder, if that is how it was made.
+pub(super) fn coded<'a>(header: &Header, steps: usize, payload: &'a [u8]) -> Option<&'a [u8]> {
+    header.prior_id?;
+    match split_lines(header, steps, payload)?.1.split_first() {
+        Some((&CODED, coded)) => Some(coded),
         _ => None,
     }
 }
@@ -153,8 +178,24 @@ pub(super) fn decode(
     payload: &[u8],
     tokens: Option<Vec<Tokens>>,
 ) -> Result<Vec<Tokens>, BadPayload> {
+    let (lines, payload) = split_lines(header, steps, payload).ok_or(BadPayload::Coding)?;
+    let mut channels = decode_codes(header, levels, steps, payload, tokens)?;
+    channels.iter_mut().zip(lines).for_each(|(tokens, lines)| tokens.lines = lines);
+    Ok(channels)
+}
+
+fn decode_codes(
+    header: &Header,
+    levels: usize,
+    steps: usize,
+    payload: &[u8],
+    tokens: Option<Vec<Tokens>>,
+) -> Result<Vec<Tokens>, BadPayload> {
     if header.prior_id.is_none() {
-        return unpack(header, levels, steps, payload);
+        return match payload.len() == header.packed_bytes(steps) {
+            true => unpack(header, levels, steps, payload),
+            false => Err(BadPayload::Coding),
+        };
     }
     let stored = header.layout.levels();
     match payload.split_first() {

@@ -135,7 +135,7 @@ mod tests {
         let header = Header { layout, samples, source_rate, pre_skip: 0, ..header() };
         let mut writer = ContainerWriter::new(Vec::new(), header.clone()).unwrap();
         for n in 0..253u16 {
-            let tokens = Tokens { levels: vec![vec![n % 16], vec![n % 5, n / 5 % 5]] };
+            let tokens = Tokens::of_codes(vec![vec![n % 16], vec![n % 5, n / 5 % 5]]);
             writer.push_steps(&[tokens.clone(), tokens]).unwrap();
         }
         let head = header.to_bytes().unwrap().len();

@@ -33,6 +33,9 @@ pub struct Summary {
     pub step_seconds: f64,
     /// The levels, coarse to fine.
     pub levels: Vec<LevelSummary>,
+    /// Lines at a time, in the mean of channels and intact steps; `None` where the file has none, or they are not
+    /// looked at.
+    pub lines: Option<f64>,
     /// Kilobits per second of the whole file, all channels; 0 for an empty one.
     pub kbps: f64,
     /// Bytes of the file.
@@ -76,12 +79,16 @@ impl<R: Read + Seek> ContainerReader<R> {
         let (mut intact_chunks, mut damaged_chunks, mut damage_count) = (0, 0, 0);
         let mut steps = 0;
         let mut damages = Vec::new();
+        let (mut lines, mut decoded_steps) = (0, 0);
         let mut digest = self.can_decode().then(TokenDigest::default);
         loop {
             let item = match &mut digest {
                 Some(digest) => match self.next_item()? {
                     Some(Item::Chunk(chunk)) => {
                         digest.update(&self.header().layout, chunk.steps, &chunk.channels);
+                        let all = chunk.channels.iter().flat_map(|tokens| &tokens.lines);
+                        lines += all.map(|lines| lines.iter().count()).sum::<usize>();
+                        decoded_steps += chunk.steps;
                         Some(Ok(chunk.steps))
                     }
                     Some(Item::Damage(damage)) => Some(Err(damage)),
@@ -140,6 +147,8 @@ impl<R: Read + Seek> ContainerReader<R> {
             codec_rate: header.codec_rate,
             step_seconds,
             levels: (0..layout.levels()).map(level).collect(),
+            lines: (header.lines && decoded_steps > 0)
+                .then(|| lines as f64 / (decoded_steps * usize::from(header.channels)) as f64),
             kbps,
             file_bytes,
             has_index: self.has_index(),

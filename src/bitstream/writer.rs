@@ -5,6 +5,7 @@ use super::file::{FileError, OutputFile, Overwrite};
 use super::header::{Header, HeaderError};
 use super::index::Index;
 use super::payload::{self, CoderError, PayloadCoder};
+use crate::lines::Lines;
 use crate::tokens::{TokenDigest, Tokens};
 use std::io::{self, Write};
 use std::ops::Range;
@@ -38,6 +39,12 @@ pub enum WriteError {
     /// those of the first channel.
     #[error("the tokens of channel {channel} are not the same whole steps of the file's layout")]
     Shape {
+        /// The channel, from 0.
+        channel: usize,
+    },
+    /// Lines that are another one from a step to the next without having ended.
+    #[error("lines of channel {channel} go further in a step than a line can: end them first")]
+    Lines {
         /// The channel, from 0.
         channel: usize,
     },
@@ -219,6 +226,7 @@ impl<W: Write> ContainerWriter<W> {
             if *steps.get_or_insert(got) != got {
                 return Err(WriteError::Shape { channel });
             }
+            self.check_lines(channel, got, tokens)?;
             for (level, codes) in tokens.levels.iter().enumerate() {
                 let size = layout.codebook_sizes[level];
                 if let Some(&code) = codes.iter().find(|&&code| usize::from(code) >= size) {
@@ -227,6 +235,19 @@ impl<W: Write> ContainerWriter<W> {
             }
         }
         Ok(steps.unwrap_or_default())
+    }
+
+    /// Whether there are lines where the header says so, and they go no further than lines can.
+    fn check_lines(&self, channel: usize, steps: usize, tokens: &Tokens) -> Result<(), WriteError> {
+        if tokens.lines.len() != if self.header.lines { steps } else { 0 } {
+            return Err(WriteError::Shape { channel });
+        }
+        let before = self.pending.get(channel).and_then(|pending| pending.lines.last());
+        let all: Vec<&Lines> = before.into_iter().chain(&tokens.lines).collect();
+        match all.windows(2).all(|pair| pair[0].may_precede(pair[1])) {
+            true => Ok(()),
+            false => Err(WriteError::Lines { channel }),
+        }
     }
 
     fn chunks_at_once(&self) -> usize {
@@ -267,7 +288,8 @@ impl<W: Write> ContainerWriter<W> {
                 let per_step = self.header.layout.codes_per_step(level);
                 codes[steps.start * per_step..steps.end * per_step].to_vec()
             });
-            Tokens { levels: levels.collect() }
+            let lines = tokens.lines.get(steps.clone()).unwrap_or_default().to_vec();
+            Tokens { levels: levels.collect(), lines }
         };
         self.pending.iter().map(part).collect()
     }
@@ -285,7 +307,7 @@ mod tests {
     }
 
     fn steps(count: usize) -> Tokens {
-        Tokens { levels: vec![vec![3; count], vec![4; 2 * count]] }
+        Tokens::of_codes(vec![vec![3; count], vec![4; 2 * count]])
     }
 
     #[test]
@@ -311,11 +333,11 @@ mod tests {
         let mut push = |channels: &[Tokens]| writer.push_steps(channels).unwrap_err();
         assert!(matches!(push(&[steps(1)]), WriteError::ChannelCount { expected: 2, got: 1 }));
         assert!(matches!(push(&[steps(1), steps(2)]), WriteError::Shape { channel: 1 }));
-        let ragged = Tokens { levels: vec![vec![1], vec![1]] };
+        let ragged = Tokens::of_codes(vec![vec![1], vec![1]]);
         assert!(matches!(push(&[ragged, steps(1)]), WriteError::Shape { channel: 0 }));
         let other = Tokens::new(3);
         assert!(matches!(push(&[other.clone(), other]), WriteError::Shape { channel: 0 }));
-        let wild = Tokens { levels: vec![vec![3], vec![4, 5]] };
+        let wild = Tokens::of_codes(vec![vec![3], vec![4, 5]]);
         assert!(matches!(
             push(&[steps(1), wild]),
             WriteError::Code { channel: 1, level: 1, code: 5, size: 5 }

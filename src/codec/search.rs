@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use super::{Codec, CodecError, append, channels_expected};
+use crate::lines::{LineFinder, LinePlayer, Lines, Selection};
 use crate::model::ops::{EnvelopeLoss, SpectralLoss};
 use crate::model::{Bottleneck, Choice, Quantizer};
 use crate::threads::{cores, on_threads};
@@ -66,6 +67,9 @@ pub struct SearchStream<'a> {
     ahead: usize,
     /// By channel: samples of the context, then those not coded yet.
     waiting: Vec<Vec<f32>>,
+    /// By channel: what finds lines, if there are to be any, and those of the steps that wait.
+    finders: Vec<Option<LineFinder>>,
+    lines: Vec<Vec<Lines>>,
     /// Steps of the context: what the encoder has to hear for what the decoder remembers.
     context_steps: usize,
     /// Steps before the context.
@@ -82,7 +86,8 @@ struct Block {
 
 impl Codec {
     /// Begins coding `channels` channels at the codec's rate to the first `levels` levels, and looks for better codes
-    /// than the encoder's. On another kind of processor others may be found.
+    /// than the encoder's. On another kind of processor others may be found. The tokens have the lines that `lines` select;
+    /// what those will stand for is not asked of the codes.
     ///
     /// # Errors
     /// The network fails.
@@ -90,6 +95,7 @@ impl Codec {
         &'a self,
         channels: usize,
         levels: usize,
+        lines: Selection,
         effort: Effort<'a>,
     ) -> Result<SearchStream<'a>, CodecError> {
         let config = self.config();
@@ -115,6 +121,8 @@ impl Codec {
             effort: Effort { at_once, ..effort },
             ahead: (overlap + longest).div_ceil(config.samples_per_step()),
             waiting: vec![Vec::new(); channels],
+            finders: vec![LineFinder::of_codec(config, lines); channels],
+            lines: vec![Vec::new(); channels],
             context_steps: 0,
             dropped: 0,
         })
@@ -129,8 +137,8 @@ impl SearchStream<'_> {
     /// Channels of different lengths, the network fails, or the search was to stop.
     pub fn push<S: AsRef<[f32]>>(&mut self, samples: &[S]) -> Result<Vec<Tokens>, CodecError> {
         channels_expected(self.waiting.len(), samples)?;
-        for (waiting, samples) in self.waiting.iter_mut().zip(samples) {
-            waiting.extend_from_slice(samples.as_ref());
+        for (channel, samples) in samples.iter().enumerate() {
+            self.take(channel, samples.as_ref());
         }
         let mut tokens = self.none();
         let steps = self.steps_at_once();
@@ -150,13 +158,21 @@ impl SearchStream<'_> {
         let length = self.waiting.first().map_or(0, Vec::len);
         let mut left = length.div_ceil(step) - self.context_steps;
         let end = (length.div_ceil(step) + self.ahead) * step;
-        self.waiting.iter_mut().for_each(|waiting| waiting.resize(end, 0.0));
+        let silence = vec![0.0; end - length];
+        (0..self.waiting.len()).for_each(|channel| self.take(channel, &silence));
         while left > 0 {
             let now = left.min(self.steps_at_once());
             self.code(now, &mut tokens)?;
             left -= now;
         }
         Ok(tokens)
+    }
+
+    fn take(&mut self, channel: usize, samples: &[f32]) {
+        self.waiting[channel].extend_from_slice(samples);
+        if let Some(finder) = &mut self.finders[channel] {
+            finder.find(samples, &mut self.lines[channel]);
+        }
     }
 
     fn none(&self) -> Vec<Tokens> {
@@ -190,10 +206,16 @@ impl SearchStream<'_> {
         let (found, ()) = on_threads(self.effort.at_once - 1, &mut states, &blocks, search, || ());
         for (block, codes) in blocks.iter().zip(found?) {
             append(&mut tokens[block.channel..=block.channel], &codes)?;
+            let lines = &self.lines[block.channel];
+            let own = lines.get(block.start..block.start + block.steps).unwrap_or_default();
+            tokens[block.channel].lines.extend_from_slice(own);
         }
         let keep = coded.min(self.codec.encoder_context_steps() + config.warm_up_steps());
         for waiting in &mut self.waiting {
             waiting.drain(..(coded - keep) * config.samples_per_step());
+        }
+        for lines in &mut self.lines {
+            lines.drain(..(coded - keep).min(lines.len()));
         }
         self.context_steps = keep;
         self.dropped += (coded - keep) as u64;
@@ -232,6 +254,20 @@ impl SearchStream<'_> {
         let samples = samples.contiguous()?;
         // What is behind the last samples of the overlap is not known yet.
         let complete = samples.dim(1)? - (config.synthesis_window - config.hop);
+        // Lines will stand in for what the sound has there, whatever the codes say.
+        let lines = self.lines[block.channel].get(block.start - known..).unwrap_or_default();
+        let clear = |sound: &Tensor| -> candle_core::Result<Tensor> {
+            let mut player = LinePlayer::new(config.sample_rate, step);
+            let mut late = vec![0.0; config.synthesis_window - config.hop];
+            let lag = late.len();
+            late.extend(sound.squeeze(0)?.to_vec1::<f32>()?);
+            for (lines, samples) in lines.iter().zip(late.chunks_mut(step)) {
+                player.clear(lines, samples);
+            }
+            Tensor::new(&late[lag..], sound.device())?.unsqueeze(0)
+        };
+        let any_lines = lines.iter().any(|lines| *lines != Lines::NONE);
+        let samples = if any_lines { clear(&samples)? } else { samples };
         let target = samples.narrow(1, 0, complete)?;
         // The loss of latents, in these turns of its resolutions.
         let loss = |latents: &Tensor, turns: &[usize]| -> candle_core::Result<Tensor> {
@@ -242,6 +278,14 @@ impl SearchStream<'_> {
             let head = network.decoder.describe(&latents)?;
             let decoded = network.decoder.synthesis().forward(&head, &[first])?;
             let decoded = decoded.narrow(1, 0, complete)?;
+            // There, what is decoded is as good as any.
+            let target = match any_lines {
+                true => {
+                    let decoded = decoded.detach();
+                    (&target + (&decoded - clear(&decoded)?)?)?
+                }
+                false => target.clone(),
+            };
             let mut sum = (self.envelope.forward(&head, &samples)? * self.envelope_weight)?;
             for turn in turns {
                 let (spectral, _) = self.losses[*turn].forward(&decoded, &target)?;
@@ -338,7 +382,7 @@ mod tests {
         at_once: usize,
     ) -> Vec<Tokens> {
         let effort = Effort { at_once, ..Effort::moves(moves) };
-        let mut stream = codec.searching_encoder(2, 3, effort).unwrap();
+        let mut stream = codec.searching_encoder(2, 3, Selection::NONE, effort).unwrap();
         let mut tokens = vec![Tokens::new(3); 2];
         for start in (0..sound[0].len()).step_by(piece) {
             let end = (start + piece).min(sound[0].len());
@@ -418,7 +462,7 @@ mod tests {
         let asked = AtomicUsize::new(0);
         let stop = || asked.fetch_add(1, Ordering::SeqCst) >= 2;
         let effort = Effort { moves: 1000, at_once: 1, stop: &stop };
-        let mut stream = codec.searching_encoder(2, 3, effort).unwrap();
+        let mut stream = codec.searching_encoder(2, 3, Selection::NONE, effort).unwrap();
         stream.push(&sound(10)).unwrap();
         assert!(matches!(stream.finish(), Err(CodecError::Stopped)));
         // Three times for the first channel; the other does not begin.
@@ -438,8 +482,30 @@ mod tests {
     fn channels_of_different_lengths_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let codec = codec(folder.path());
-        let mut stream = codec.searching_encoder(2, 3, Effort::moves(1)).unwrap();
+        let mut stream = codec.searching_encoder(2, 3, Selection::NONE, Effort::moves(1)).unwrap();
         assert!(stream.push(&[vec![0.0; 10], vec![0.0; 9]]).is_err());
         assert!(stream.push(&[vec![0.0; 10]]).is_err());
+    }
+
+    #[test]
+    fn lines_are_those_that_are_found_without_a_search() {
+        let folder = tempfile::tempdir().unwrap();
+        let codec = codec(folder.path());
+        let config = codec.config();
+        let length = (2 * BLOCK_STEPS + 5) * config.samples_per_step();
+        let turn = |n: usize| 1_500.0 * n as f32 / config.sample_rate as f32;
+        let tone: Vec<f32> =
+            (0..length).map(|n| (turn(n).fract() * std::f32::consts::TAU).sin() * 0.3).collect();
+        let mut expected = Vec::new();
+        let finder = LineFinder::of_codec(config, Selection::MANY);
+        finder.unwrap().find(&tone, &mut expected);
+        assert!(expected.iter().any(|lines| *lines != Lines::NONE));
+        let effort = Effort { at_once: 1, ..Effort::moves(1) };
+        let mut stream = codec.searching_encoder(1, 3, Selection::MANY, effort).unwrap();
+        let mut tokens = stream.push(&[&tone[..length / 2]]).unwrap();
+        tokens[0].extend(&stream.push(&[&tone[length / 2..]]).unwrap()[0]);
+        tokens[0].extend(&stream.finish().unwrap()[0]);
+        assert_eq!(tokens[0].lines, expected);
+        assert_eq!(tokens[0].steps(&config.layout().prefix(3)), Some(expected.len()));
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::concealment::ConcealingDecoder;
 use crate::engine::{EngineError, Model, StreamEncoder};
+use crate::lines::{LineFinder, LinePlayer, Lines, Selection};
 use crate::prior::Prior;
 use crate::threads::on_threads;
 use crate::tokens::Tokens;
@@ -25,7 +26,7 @@ fn helpers(threads: usize) -> usize {
 /// Encoders of all channels.
 pub struct Encoders {
     model: Model,
-    streams: Vec<StreamEncoder>,
+    streams: Vec<(StreamEncoder, Option<LineFinder>)>,
     levels: usize,
     helpers: usize,
 }
@@ -33,14 +34,22 @@ pub struct Encoders {
 /// Decoders of all channels.
 pub struct Decoders {
     model: Model,
-    streams: Vec<ConcealingDecoder>,
+    streams: Vec<(ConcealingDecoder, LinePlayer)>,
     helpers: usize,
 }
 
 impl Encoders {
-    /// Streams at their beginning; `levels` is one of the model's.
-    pub fn new(model: &Model, channels: usize, levels: usize, threads: usize) -> Self {
-        let streams = vec![StreamEncoder::with_batch(model, BATCH); channels];
+    /// Streams at their beginning; `levels` is one of the model's. `lines` are looked for, if there may be any.
+    pub fn new(
+        model: &Model,
+        channels: usize,
+        levels: usize,
+        lines: Selection,
+        threads: usize,
+    ) -> Self {
+        let stream =
+            (StreamEncoder::with_batch(model, BATCH), LineFinder::of_codec(model.config(), lines));
+        let streams = vec![stream; channels];
         Self { model: model.clone(), streams, levels, helpers: helpers(threads) }
     }
 
@@ -52,8 +61,12 @@ impl Encoders {
         meanwhile: impl FnOnce() -> R,
     ) -> (Result<Vec<Tokens>, EngineError>, R) {
         let (model, levels) = (&self.model, self.levels);
-        let code = |stream: &mut StreamEncoder, samples: &Vec<f32>| {
+        let code = |(stream, finder): &mut (StreamEncoder, Option<LineFinder>),
+                    samples: &Vec<f32>| {
             let mut tokens = Tokens::new(levels);
+            if let Some(finder) = finder {
+                finder.find(samples, &mut tokens.lines);
+            }
             let mut codes = vec![0; BATCH * model.codes_per_step(levels)];
             let mut rest = samples.as_slice();
             loop {
@@ -82,7 +95,9 @@ impl Decoders {
         threads: usize,
     ) -> Result<Self, EngineError> {
         let batch = (DECODED / channels.max(1)).clamp(1, BATCH);
-        let streams = vec![ConcealingDecoder::new(model, prior, levels, batch)?; channels];
+        let player = LinePlayer::new(model.config().sample_rate, model.chunk_samples());
+        let decoder = ConcealingDecoder::new(model, prior, levels, batch)?;
+        let streams = vec![(decoder, player); channels];
         Ok(Self { model: model.clone(), streams, helpers: helpers(threads) })
     }
 
@@ -91,15 +106,19 @@ impl Decoders {
     /// [`StreamDecoder::latency_samples`](crate::engine::StreamDecoder::latency_samples).
     pub fn decode<R>(&mut self, tokens: &[Tokens], meanwhile: impl FnOnce() -> R) -> (Decoded, R) {
         let model = &self.model;
-        let decode = |stream: &mut ConcealingDecoder, tokens: &Tokens| {
+        let chunk = model.chunk_samples();
+        let decode = |(stream, player): &mut (ConcealingDecoder, LinePlayer), tokens: &Tokens| {
             let levels = tokens.levels.len();
             let mut codes = Vec::new();
             tokens.append_steps_to(&mut codes, model.layout());
             let steps = codes.len() / model.codes_per_step(levels).max(1);
-            let mut samples = vec![0.0; steps * model.chunk_samples()];
+            let mut samples = vec![0.0; steps * chunk];
             if steps > 0 {
                 // There is room for all.
                 stream.process_into(&codes, &mut samples)?;
+            }
+            for (step, samples) in samples.chunks_exact_mut(chunk).enumerate() {
+                player.play(tokens.lines.get(step).unwrap_or(&Lines::NONE), samples);
             }
             Ok(samples)
         };
@@ -108,13 +127,14 @@ impl Decoders {
 
     /// Makes up a lost step, while `meanwhile` runs on this thread; nothing once that would be silence.
     pub fn conceal<R>(&mut self, meanwhile: impl FnOnce() -> R) -> Option<(Decoded, R)> {
-        if self.streams.iter().all(ConcealingDecoder::is_silent) {
+        if self.streams.iter().all(|(stream, _)| stream.is_silent()) {
             return None;
         }
         let chunk = self.model.chunk_samples();
-        let conceal = |stream: &mut ConcealingDecoder, (): &()| {
+        let conceal = |(stream, player): &mut (ConcealingDecoder, LinePlayer), (): &()| {
             let mut samples = vec![0.0; chunk];
             stream.conceal(&mut samples)?;
+            player.make_up(&mut samples);
             Ok(samples)
         };
         let inputs = vec![(); self.streams.len()];
@@ -124,7 +144,10 @@ impl Decoders {
     /// Passes over `steps` steps without computing them: what comes next begins anew, in its place in the
     /// stream. No steps are no break.
     pub fn skip(&mut self, steps: u64) {
-        self.streams.iter_mut().for_each(|stream| stream.pass_over(steps));
+        for (stream, player) in &mut self.streams {
+            stream.pass_over(steps);
+            player.pass_over(steps);
+        }
     }
 }
 
@@ -142,7 +165,7 @@ mod tests {
         let model = Model::shipped().unwrap();
         let samples = sound(3, 7 * model.chunk_samples());
         let coded = |threads, pieces: usize| {
-            let mut encoders = Encoders::new(&model, 3, 4, threads);
+            let mut encoders = Encoders::new(&model, 3, 4, Selection::MANY, threads);
             let mut decoders = Decoders::new(&model, None, 3, 4, threads).unwrap();
             let (mut tokens, mut sound) = (vec![Tokens::new(4); 3], vec![Vec::new(); 3]);
             for first in (0..samples[0].len()).step_by(pieces) {
@@ -168,8 +191,8 @@ mod tests {
     #[test]
     fn an_error_of_one_channel_is_that_of_all() {
         let model = Model::shipped().unwrap();
-        let good = Tokens { levels: vec![vec![1]] };
-        let bad = Tokens { levels: vec![vec![u16::MAX]] };
+        let good = Tokens::of_codes(vec![vec![1]]);
+        let bad = Tokens::of_codes(vec![vec![u16::MAX]]);
         let mut decoders = Decoders::new(&model, None, 2, 1, 2).unwrap();
         let result = decoders.decode(&[good, bad], || ()).0;
         assert!(matches!(result, Err(EngineError::Code { code: u16::MAX, .. })));

@@ -219,7 +219,7 @@ mod tests {
         whole.add(0, &b).unwrap();
         let (mut left, mut right) = (CodebookStats::new(&[4]), CodebookStats::new(&[4]));
         left.add(0, &a).unwrap();
-        right.add_tokens(&Tokens { levels: vec![b.to_vec()] }).unwrap();
+        right.add_tokens(&Tokens::of_codes(vec![b.to_vec()])).unwrap();
         left.merge(&right).unwrap();
         assert_eq!(left, whole);
         left.clear();
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn foreign_tokens_are_refused_and_not_counted() {
         let mut stats = CodebookStats::new(&[4, 4]);
-        let tokens = Tokens { levels: vec![vec![0, 1], vec![2, 4]] };
+        let tokens = Tokens::of_codes(vec![vec![0, 1], vec![2, 4]]);
         assert_eq!(
             stats.add_tokens(&tokens),
             Err(MetricError::CodeOutOfRange { level: 1, code: 4, size: 4 })

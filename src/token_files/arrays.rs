@@ -2,6 +2,7 @@
 
 use super::{Format, TokenFile, TokenFileError};
 use crate::bitstream::Header;
+use crate::lines::{Lines, SLOTS};
 use crate::tokens::Tokens;
 
 /// Name of the metadata beside the arrays.
@@ -10,6 +11,29 @@ pub const METADATA: &str = "metadata";
 /// Name of the array of a level, counted from 0; in names levels count from 1, as everywhere outside.
 pub fn name(level: usize) -> String {
     format!("level_{}", level + 1)
+}
+
+/// Name of the array of lines.
+pub const LINES: &str = "lines";
+
+/// Channels, steps and slots of the array of lines, where there is one.
+pub fn lines_shape(file: &TokenFile) -> Option<[usize; 3]> {
+    let steps = file.channels.first().map_or(0, |t| t.lines.len());
+    file.header.lines.then_some([file.channels.len(), steps, SLOTS])
+}
+
+/// The lines as bytes: the numbers of all slots, step by step, 16 bits each, least significant byte first.
+pub fn lines_bytes(file: &TokenFile) -> Vec<u8> {
+    let lines = file.channels.iter().flat_map(|tokens| &tokens.lines);
+    lines.flat_map(Lines::to_codes).flat_map(u16::to_le_bytes).collect()
+}
+
+/// Lines from numbers, slot by slot and step by step; `None` when they are not of whole steps, or no lines have
+/// them.
+pub fn lines(codes: &[u16]) -> Option<Vec<Lines>> {
+    let (steps, rest) = codes.as_chunks::<SLOTS>();
+    let lines = steps.iter().map(Lines::from_codes).collect::<Option<_>>()?;
+    rest.is_empty().then_some(lines)
 }
 
 /// Channels and codes of a level.
@@ -50,6 +74,29 @@ pub fn tokens<'a>(
             let row = &bytes[channel * row..(channel + 1) * row];
             let codes = row.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
             tokens.levels.push(codes.collect());
+        }
+    }
+    if header.lines {
+        let (shape, bytes) = array(LINES)?;
+        let fits = match shape[..] {
+            [rows, steps, SLOTS] => {
+                let codes = rows.checked_mul(steps).and_then(|n| n.checked_mul(SLOTS));
+                rows == channels.len() && codes.and_then(|n| n.checked_mul(2)) == Some(bytes.len())
+            }
+            _ => false,
+        };
+        let reason =
+            || format!("{LINES} has the shape {shape:?}, not [{}, steps, {SLOTS}]", channels.len());
+        if !fits {
+            return Err(TokenFileError::damaged(format, reason()));
+        }
+        let row = bytes.len() / channels.len().max(1);
+        for (channel, tokens) in channels.iter_mut().enumerate() {
+            let (pairs, _) = bytes[channel * row..(channel + 1) * row].as_chunks::<2>();
+            let codes: Vec<u16> = pairs.iter().map(|pair| u16::from_le_bytes(*pair)).collect();
+            tokens.lines = lines(&codes).ok_or_else(|| {
+                TokenFileError::damaged(format, format!("{LINES} has a number that no line has"))
+            })?;
         }
     }
     TokenFile::new(header, channels)

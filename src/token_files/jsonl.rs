@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::metadata::Metadata;
 use super::{Format, TokenFile, TokenFileError};
 use crate::bitstream::MAX_CHANNELS;
+use crate::lines::Lines;
 use crate::tokens::Tokens;
 
 /// A channel.
@@ -15,6 +16,9 @@ struct Line {
     /// From 0.
     channel: u16,
     codes: Vec<u16>,
+    /// Numbers of all slots, step by step; not there where there are no lines.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    lines: Vec<u16>,
 }
 
 pub fn write(file: &TokenFile) -> Result<Vec<u8>, TokenFileError> {
@@ -22,7 +26,8 @@ pub fn write(file: &TokenFile) -> Result<Vec<u8>, TokenFileError> {
     for (channel, tokens) in (0..).zip(&file.channels) {
         let mut codes = Vec::new();
         tokens.append_steps_to(&mut codes, &file.header.layout);
-        let line = Line { metadata: Metadata::of(&file.header), channel, codes };
+        let lines = tokens.lines.iter().flat_map(Lines::to_codes).collect();
+        let line = Line { metadata: Metadata::of(&file.header), channel, codes, lines };
         serde_json::to_writer(&mut bytes, &line)
             .map_err(|e| TokenFileError::damaged(Format::Jsonl, e.to_string()))?;
         bytes.push(b'\n');
@@ -49,12 +54,12 @@ pub fn read(bytes: &[u8]) -> Result<TokenFile, TokenFileError> {
         if first.get_or_insert_with(|| line.metadata.clone()) != &line.metadata {
             return Err(at("its metadata are not those of the first line".into()));
         }
-        channels.push(line.codes);
+        channels.push((line.codes, line.lines));
     }
     let header = first.ok_or_else(|| fail("it is empty".into()))?.header(Format::Jsonl)?;
     let layout = &header.layout;
     let per_step: usize = (0..layout.levels()).map(|level| layout.codes_per_step(level)).sum();
-    let channels = channels.into_iter().enumerate().map(|(channel, codes)| {
+    let channels = channels.into_iter().enumerate().map(|(channel, (codes, lines))| {
         if !codes.len().is_multiple_of(per_step) {
             let count = codes.len();
             let reason = format!("{count} codes are no whole steps of {per_step}");
@@ -62,6 +67,8 @@ pub fn read(bytes: &[u8]) -> Result<TokenFile, TokenFileError> {
         }
         let mut tokens = Tokens::new(layout.levels());
         tokens.extend_steps(&codes, layout);
+        tokens.lines = super::arrays::lines(&lines)
+            .ok_or_else(|| fail(format!("line {}: lines that there cannot be", channel + 1)))?;
         Ok(tokens)
     });
     let channels = channels.collect::<Result<_, _>>()?;

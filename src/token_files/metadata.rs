@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Format, TokenFileError};
 use crate::bitstream::{Header, HeaderError};
+use crate::lines::SLOTS;
 use crate::tokens::TokenLayout;
 
 /// What the JSON calls itself.
@@ -29,6 +30,13 @@ pub struct Metadata {
     levels: usize,
     strides: Vec<usize>,
     codebook_sizes: Vec<usize>,
+    /// Slots for lines; not there where there are no lines.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    lines: usize,
+}
+
+fn is_zero(slots: &usize) -> bool {
+    *slots == 0
 }
 
 impl Metadata {
@@ -48,6 +56,7 @@ impl Metadata {
             levels: header.layout.levels(),
             strides: header.layout.strides.clone(),
             codebook_sizes: header.layout.codebook_sizes.clone(),
+            lines: if header.lines { SLOTS } else { 0 },
         }
     }
 
@@ -79,6 +88,10 @@ impl Metadata {
             let reason = format!("{} levels but {} strides", self.levels, layout.levels());
             return Err(TokenFileError::damaged(format, reason));
         }
+        if ![0, SLOTS].contains(&self.lines) {
+            let reason = format!("{} slots for lines, and there are {SLOTS}, or none", self.lines);
+            return Err(TokenFileError::damaged(format, reason));
+        }
         let steps_per_chunk =
             Header::steps_per_second(self.codec_rate, self.hop, &layout, self.channels);
         let header = Header {
@@ -92,8 +105,10 @@ impl Metadata {
             steps_per_chunk,
             warm_up_steps: self.warm_up_steps,
             prior_id: None,
+            lines: false,
             layout,
         };
+        let header = if self.lines > 0 { header.with_lines() } else { header };
         header.validate()?;
         Ok(header)
     }

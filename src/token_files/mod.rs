@@ -20,9 +20,10 @@
 //!     steps_per_chunk: Header::steps_per_second(48_000, 480, &layout, 1),
 //!     warm_up_steps: 10,
 //!     prior_id: None,
+//!     lines: false,
 //!     layout,
 //! };
-//! let tokens = Tokens { levels: vec![vec![7, 8], vec![1, 2, 3, 4]] };
+//! let tokens = Tokens::of_codes(vec![vec![7, 8], vec![1, 2, 3, 4]]);
 //! let file = TokenFile::new(header, vec![tokens])?;
 //! for format in Format::ALL {
 //!     assert_eq!(TokenFile::from_bytes(format, &file.to_bytes(format)?)?, file);
@@ -46,6 +47,7 @@ use thiserror::Error;
 
 use crate::bitstream::{ContainerReader, ContainerWriter, Header, HeaderError, Item};
 use crate::bitstream::{ReadError, WriteError};
+use crate::lines::SLOTS;
 use crate::tokens::Tokens;
 
 /// The largest file that is read or written, in bytes.
@@ -140,6 +142,16 @@ pub enum TokenFileError {
         expected: u64,
         /// Samples of the source.
         samples: u64,
+    },
+    /// Lines that are not such as the rest says.
+    #[error(
+        "the lines of channel {channel} are not those of {steps} steps in which each goes no further than it can"
+    )]
+    Lines {
+        /// The channel, from 1.
+        channel: usize,
+        /// Steps there are.
+        steps: u64,
     },
     /// A code that is not in its codebook.
     #[error(
@@ -263,7 +275,7 @@ impl TokenFile {
                 Item::Chunk(chunk) => {
                     for (all, part) in channels.iter_mut().zip(&chunk.channels) {
                         all.extend(part);
-                        codes += part.levels.iter().map(|l| l.len() as u64).sum::<u64>();
+                        codes += codes_of(part);
                     }
                     check_size(codes * 2)?;
                 }
@@ -276,7 +288,9 @@ impl TokenFile {
             &header.layout,
             header.channels,
         );
-        Self::new(Header { samples: Some(samples), steps_per_chunk, ..header }, channels)
+        let header = Header { samples: Some(samples), steps_per_chunk, ..header };
+        let header = if header.lines { header.with_lines() } else { header };
+        Self::new(header, channels)
     }
 
     /// A `.tsr` of these tokens, to be decoded.
@@ -300,10 +314,16 @@ impl TokenFile {
         &self.channels
     }
 
-    /// Number of codes of all channels and levels.
+    /// Numbers in the file: codes of all channels and levels, and slots for lines.
     pub fn codes(&self) -> u64 {
-        self.channels.iter().flat_map(|t| &t.levels).map(|l| l.len() as u64).sum()
+        self.channels.iter().map(codes_of).sum()
     }
+}
+
+/// Numbers of a channel's tokens.
+fn codes_of(tokens: &Tokens) -> u64 {
+    let levels = tokens.levels.iter().map(Vec::len).sum::<usize>();
+    (levels + tokens.lines.len() * SLOTS) as u64
 }
 
 fn check_size(bytes: u64) -> Result<(), TokenFileError> {
@@ -319,6 +339,11 @@ fn check(
 ) -> Result<(), TokenFileError> {
     let layout = &header.layout;
     let steps = header.steps(samples);
+    let lines = &tokens.lines;
+    let follow = lines.windows(2).all(|pair| pair[0].may_precede(&pair[1]));
+    if lines.len() as u64 != if header.lines { steps } else { 0 } || !follow {
+        return Err(TokenFileError::Lines { channel, steps });
+    }
     for level in 0..layout.levels() {
         let expected = steps.saturating_mul(layout.codes_per_step(level) as u64);
         let codes = tokens.levels.get(level).map_or(&[][..], Vec::as_slice);

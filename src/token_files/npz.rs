@@ -13,6 +13,10 @@ pub fn write(file: &TokenFile) -> Vec<u8> {
         let array = npy::write(npy::U16, &arrays::shape(file, level), &arrays::bytes(file, level));
         members.push((arrays::name(level) + SUFFIX, array));
     }
+    if let Some(shape) = arrays::lines_shape(file) {
+        let array = npy::write(npy::U16, &shape, &arrays::lines_bytes(file));
+        members.push((arrays::LINES.to_string() + SUFFIX, array));
+    }
     zip::write(&members)
 }
 

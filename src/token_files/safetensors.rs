@@ -17,6 +17,11 @@ pub fn write(file: &TokenFile) -> Result<Vec<u8>, TokenFileError> {
         let view = TensorView::new(Dtype::U16, shape, data).map_err(fail)?;
         tensors.push((arrays::name(level), view));
     }
+    let lines = arrays::lines_bytes(file);
+    if let Some(shape) = arrays::lines_shape(file) {
+        let view = TensorView::new(Dtype::U16, shape.to_vec(), &lines).map_err(fail)?;
+        tensors.push((arrays::LINES.to_string(), view));
+    }
     // One entry only: the order of several would change from run to run.
     let text = serde_json::json!(Metadata::of(&file.header)).to_string();
     let metadata = HashMap::from([(arrays::METADATA.to_string(), text)]);

@@ -12,6 +12,8 @@ pub mod container;
 mod draw;
 pub mod entropy;
 mod escapes;
+#[path = "../lines_at_random/mod.rs"]
+mod lines_at_random;
 pub mod model;
 pub mod payload;
 pub mod prior;

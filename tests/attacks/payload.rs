@@ -4,6 +4,7 @@ use std::io::Cursor;
 
 use super::draw::Draw;
 use super::escapes::Escapes;
+use super::lines_at_random::following;
 use tessera_codec::bitstream::bits::{BitReader, BitWriter};
 use tessera_codec::bitstream::{ContainerReader, ContainerWriter, Header, Item};
 use tessera_codec::tokens::{TokenLayout, Tokens};
@@ -62,6 +63,7 @@ fn file(draw: &mut Draw) {
         steps_per_chunk: draw.byte(),
         warm_up_steps: draw.number() as u16,
         prior_id: (draw.byte() % 2 == 1).then_some([7; 16]),
+        lines: draw.byte() % 2 == 1,
         layout,
     };
     let valid = header.validate().is_ok();
@@ -94,10 +96,16 @@ fn file(draw: &mut Draw) {
             let count = now * header.layout.codes_per_step(l);
             (0..count).map(|_| code(header.layout.codebook_sizes[l])).collect()
         };
-        let part: Vec<Tokens> = all
+        let mut part: Vec<Tokens> = all
             .iter()
-            .map(|_| Tokens { levels: (0..header.layout.levels()).map(&mut level).collect() })
+            .map(|_| Tokens::of_codes((0..header.layout.levels()).map(&mut level).collect()))
             .collect();
+        if header.lines {
+            for (part, all) in part.iter_mut().zip(&all) {
+                let before = all.lines.last().copied().unwrap_or_default();
+                part.lines = following(before, now, || u32::from(draw.byte()));
+            }
+        }
         writer.push_steps(&part).unwrap();
         all.iter_mut().zip(&part).for_each(|(all, part)| all.extend(part));
         left -= now;

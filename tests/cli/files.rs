@@ -157,7 +157,7 @@ fn effort_finds_codes_that_decode_to_something_closer() {
     sink.finish().unwrap();
     let distances = ["0", "1"].map(|effort| {
         let [tsr, out] = ["tsr", "wav"].map(|end| folder.text(&format!("{effort}.{end}")));
-        let args = ["encode", &wav, &tsr, "--effort", effort, "--levels", "4"];
+        let args = ["encode", &wav, &tsr, "--effort", effort, "--levels", "4", "--lines", "none"];
         let packed = [&args[..], &["--entropy", "none", "--verify", "--json"]].concat();
         let bytes = tessera(&packed).json()["bytes"].as_u64().unwrap();
         tessera(&["decode", &tsr, &out, "--format", "f32"]).expect(0, &[]);
@@ -174,7 +174,8 @@ fn effort_finds_codes_that_decode_to_something_closer() {
     std::fs::create_dir(&from).unwrap();
     std::fs::copy(&wav, from.join("1.wav")).unwrap();
     let args = ["encode", from.to_str().unwrap(), "--out", to.to_str().unwrap(), "--effort", "1"];
-    tessera(&[&args[..], &["--levels", "4", "--entropy", "none"]].concat()).expect(0, &[]);
+    let rest = ["--levels", "4", "--lines", "none", "--entropy", "none"];
+    tessera(&[&args[..], &rest].concat()).expect(0, &[]);
     assert_eq!(
         std::fs::read(to.join("1.wav.tsr")).unwrap(),
         std::fs::read(folder.path("1.tsr")).unwrap()

@@ -42,6 +42,7 @@ fn test_header(samples: Option<u64>) -> Header {
         steps_per_chunk: 4,
         warm_up_steps: 3,
         prior_id: None,
+        lines: false,
     }
 }
 
@@ -58,7 +59,9 @@ fn tokens(header: &Header, steps: usize, seed: u64) -> Vec<Tokens> {
         (0..steps * layout.codes_per_step(l)).map(|_| code(layout.codebook_sizes[l])).collect()
     };
     (0..header.channels)
-        .map(|_| Tokens { levels: (0..layout.levels()).map(|l| level(l, &mut code)).collect() })
+        .map(|_| {
+            Tokens::of_codes((0..layout.levels()).map(|l| level(l, &mut code)).collect::<Vec<_>>())
+        })
         .collect()
 }
 

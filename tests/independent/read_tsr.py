@@ -36,7 +36,8 @@ def read_header(data):
         "source_rate channels samples codec_rate hop pre_skip kind flags steps_per_chunk warm_up_steps levels"
     ).split()
     header = dict(zip(names, struct.unpack_from(">IHQIIIBBBHB", data, 28)))
-    check(header["kind"] == 0 and header["flags"] == 0, "payload kind or flags")
+    check(header["kind"] == 0 and header["flags"] in (0, 1), "payload kind or flags")
+    header["lines"] = header["flags"] == 1
     header["model_id"] = data[12:28].hex()
     n = header["levels"]
     check(length == 64 + 4 * n, "header length")
@@ -95,14 +96,102 @@ def read_end(data, header):
     return samples, sizes, start
 
 
+class Bits:
+    """The bits of some bytes, the highest first."""
+
+    def __init__(self, data):
+        self.value, self.left, self.used = int.from_bytes(data, "big"), 8 * len(data), 0
+
+    def read(self, count):
+        check(count <= self.left, "payload length")
+        self.left -= count
+        self.used += count
+        return self.value >> self.left & ((1 << count) - 1)
+
+    def ones(self, most):
+        for count in range(most):
+            if self.read(1) == 0:
+                return count
+        return most
+
+
+SLOTS, PITCHES, LEVELS = 8, 640, 32
+
+
+def begin_next(bits, step):
+    """The step in which lines begin next, counted from the given one; None if they do not."""
+    if bits.read(1) == 0:
+        return None
+    zeros = 0
+    while bits.read(1) == 0:
+        zeros += 1
+        check(zeros < 8, "gap between lines")
+    return step + (1 << zeros + 1 | bits.read(zeros + 1)) - 2
+
+
+def change(bits, line):
+    """What a line is a step later; None when it has ended."""
+    pitch, level = line
+    ones = bits.ones(5)
+    if ones == 2:
+        return None
+    if ones == 5:
+        sign, by = bits.read(1), bits.read(3) + 4
+    else:
+        by = (0, 1, None, 2, 3)[ones]
+        sign = bits.read(1) if by else 0
+    check(by <= 10, "pitch change")
+    pitch += -by if sign else by
+    ones = bits.ones(3)
+    if ones == 3:
+        by = (-3, 3, -4, None)[bits.read(2)]
+        if by is None:
+            far = bits.read(3)
+            check(far < 7, "level change")
+            by = (-7, -6, -5, 4, 5, 6, 7)[far]
+    else:
+        by = ((0,), (-1, -2), (1, 2))[ones][bits.read(1) if ones else 0]
+    level += by
+    check(0 <= pitch < PITCHES and 0 <= level < LEVELS, "line")
+    return pitch, level
+
+
+def read_lines(bits, steps):
+    """For each step the numbers of all slots."""
+    before, out = [None] * SLOTS, []
+    begin = begin_next(bits, 0)
+    for step in range(steps):
+        now = [line and change(bits, line) for line in before]
+        if begin == step:
+            least, more = 0, 1
+            while more:
+                slot = bits.read(3)
+                check(slot >= least and before[slot] is None, "slot")
+                least = slot + 1
+                pitch = bits.read(9)
+                if pitch >= 384:
+                    pitch = (pitch << 1 | bits.read(1)) - 384
+                now[slot] = pitch, bits.read(5)
+                more = bits.read(1)
+            begin = begin_next(bits, step + 1)
+        out.append([0 if line is None else 1 + 32 * line[0] + line[1] for line in now])
+        before = now
+    check(begin is None, "lines beyond the last step")
+    return out
+
+
 def read_chunk(data, header, at, number, steps):
-    """The codes of a chunk, by channel and level, and where it ends."""
+    """The codes of a chunk by channel and level, its lines by channel, and where it ends."""
     check(data[at : at + 2] == b"\xf5\xc3", "sync word")
     found, n, p = int.from_bytes(data[at + 2 : at + 5], "big"), data[at + 5], *struct.unpack_from(">H", data, at + 6)
     check((found, n) == (number, steps), "chunk number or steps")
     (crc,) = struct.unpack_from(">I", data, at + 8 + p)
     check(zlib.crc32(data[at + 2 : at + 8 + p]) == crc, "chunk checksum")
-    payload, position = int.from_bytes(data[at + 8 : at + 8 + p], "big"), 8 * p
+    bits, lines = Bits(data[at + 8 : at + 8 + p]), []
+    if header["lines"]:
+        lines = [read_lines(bits, steps) for _ in range(header["channels"])]
+    skipped = ceil(bits.used / 8)
+    payload, position = int.from_bytes(data[at + 8 + skipped : at + 8 + p], "big"), 8 * (p - skipped)
     used = 0
     channels = []
     for _ in range(header["channels"]):
@@ -117,8 +206,8 @@ def read_chunk(data, header, at, number, steps):
                 codes.append(code)
             levels.append(codes)
         channels.append(levels)
-    check(p == ceil(used / 8), "payload length")
-    return channels, at + 12 + p
+    check(p == skipped + ceil(used / 8), "payload length")
+    return {"codes": channels, "lines": lines}, at + 12 + p
 
 
 def read(data):
@@ -131,10 +220,10 @@ def read(data):
         if size == 0:
             chunks.append(None)
             continue
-        codes, after = read_chunk(data, header, at, number, steps)
+        chunk, after = read_chunk(data, header, at, number, steps)
         check(after - at == size, "chunk size in the index")
         at = after
-        chunks.append(codes)
+        chunks.append(chunk)
     check(at == end, "bytes between the last chunk and the index")
     del header["length"], header["crc"], header["kind"], header["flags"], header["levels"]
     header["samples"] = samples

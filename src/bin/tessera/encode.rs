@@ -10,7 +10,8 @@ use tessera_codec::bitstream::{ContainerReader, OutputFile};
 #[cfg(feature = "train")]
 use tessera_codec::codec::{Codec, Effort};
 use tessera_codec::engine::Model;
-use tessera_codec::files::{self, EncodeReport, FilesError};
+use tessera_codec::files::{self, EncodeReport, Encoding, FilesError};
+use tessera_codec::lines::Selection;
 use tessera_codec::prior::Prior;
 
 use super::batch::{self, Batch, Done, Job};
@@ -53,6 +54,11 @@ pub struct Args {
     #[cfg(feature = "train")]
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=10))]
     effort: u8,
+    /// Lines to draw beside the codes: pure tones, whistles and bells above 950 Hz, which codes alone make noise of. By
+    /// default few where the codes have less than 4 kbps a channel, and many where they have more; none with a model as
+    /// quick as tessera-live-48k.
+    #[arg(long, value_enum, value_name = "HOW MANY")]
+    lines: Option<LinesWanted>,
     #[command(flatten)]
     entropy: EntropyArgs,
     /// Read back what was written and compare it with the tokens made, before the file gets its name.
@@ -64,6 +70,27 @@ pub struct Args {
     /// Print what was done as JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// How many lines.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum LinesWanted {
+    /// None: codes alone.
+    None,
+    /// Up to three at a time, that stand out most.
+    Few,
+    /// Up to eight at a time.
+    Many,
+}
+
+impl LinesWanted {
+    fn selection(self) -> Selection {
+        match self {
+            Self::None => Selection::NONE,
+            Self::Few => Selection::FEW,
+            Self::Many => Selection::MANY,
+        }
+    }
 }
 
 pub fn positive(text: &str) -> Result<f64, String> {
@@ -137,6 +164,10 @@ impl Encoder<'_> {
         }
     }
 
+    fn encoding(&self, levels: usize) -> Encoding {
+        Encoding { levels, lines: self.args.lines.map(LinesWanted::selection) }
+    }
+
     /// Encodes a source with the name `name`; the output then has its own at `path`.
     fn encode(
         &self,
@@ -169,6 +200,7 @@ impl Encoder<'_> {
         output: pipe::Output,
         watch: &mut dyn FnMut(u64),
     ) -> Result<(pipe::Output, EncodeReport), FilesError> {
+        let encoding = self.encoding(levels);
         #[cfg(feature = "train")]
         if let Some(codec) = self.searcher {
             let stop = || self.interrupt.asked();
@@ -176,10 +208,10 @@ impl Encoder<'_> {
             let at_once = (effort.at_once / self.files_at_once).max(1);
             let effort = Effort { at_once, stop: &stop, ..effort };
             return files::encode_searching(
-                codec, effort, self.prior, source, levels, output, watch,
+                codec, effort, self.prior, source, encoding, output, watch,
             );
         }
-        files::encode_with(self.model, self.prior, source, levels, output, watch)
+        files::encode_with(self.model, self.prior, source, encoding, output, watch)
     }
 
     /// Encodes a file of a folder, unless that is done.
@@ -207,11 +239,14 @@ impl Encoder<'_> {
         let header = reader.header();
         // A short file may have been smaller without a prior.
         let other_prior = header.prior_id.is_some_and(|id| self.prior.map(Prior::id) != Some(id));
+        let levels = self.levels(header.channels)?;
+        let lines = self.encoding(levels).selection(self.model.config()).most > 0;
         if header.model_id != self.model.id()
-            || header.layout.levels() != self.levels(header.channels)?
+            || header.layout.levels() != levels
+            || header.lines != lines
             || other_prior
         {
-            bail!("of another model, number of levels or prior: {}", job.is_there());
+            bail!("of another model, number of levels, prior or lines: {}", job.is_there());
         }
         let samples = reader.samples().with_context(|| format!("cut short: {}", job.is_there()))?;
         Ok(Done {

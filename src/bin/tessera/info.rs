@@ -85,6 +85,9 @@ fn tokens(path: &Path) -> Result<(String, Value)> {
             ),
         );
     }
+    if let Some(lines) = s.lines {
+        line("lines", format!("{lines:.2} at a time beside the codes"));
+    }
     line(
         "chunks",
         format!(
@@ -126,6 +129,7 @@ fn tokens(path: &Path) -> Result<(String, Value)> {
         "codec_rate": s.codec_rate,
         "step_seconds": s.step_seconds,
         "levels": levels,
+        "lines": s.lines,
         "kbps": s.kbps,
         "bytes": s.file_bytes,
         "has_index": s.has_index,

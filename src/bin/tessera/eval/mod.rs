@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use tessera_codec::audio::{WavFormat, WavSink, open, resample_all};
 use tessera_codec::bitstream::{ContainerReader, OutputFile, Overwrite};
 use tessera_codec::engine::Model;
-use tessera_codec::files;
+use tessera_codec::files::{self, Encoding};
+use tessera_codec::lines::Selection;
 use tessera_codec::metrics::{self, CodebookStats, Meter};
 use tessera_codec::prior::Prior;
 use tessera_codec::token_files::TokenFile;
@@ -209,7 +210,7 @@ pub fn run(args: Args) -> Result<Outcome> {
         let result = Tokens::of(&model, path, &counts, &interrupt).and_then(|tokens| {
             let measure = Measure { model: &model, prior, meter: &meter, name, tokens: &tokens };
             let rows = measure.rows(&tables, destination.as_ref())?;
-            for channel in tokens.file.channels() {
+            for channel in tokens.files.iter().take(1).flat_map(|(_, file)| file.channels()) {
                 stats.add_tokens(channel)?;
             }
             Ok(rows)
@@ -254,33 +255,48 @@ pub fn run(args: Args) -> Result<Outcome> {
 /// A clip and its tokens.
 struct Tokens {
     clip: Clip,
-    /// Those of the most levels wanted.
-    file: TokenFile,
+    /// Those of the most levels wanted, with each selection of lines that some number of levels has.
+    files: Vec<(Selection, TokenFile)>,
 }
 
 impl Tokens {
     fn of(model: &Model, path: &Path, counts: &[usize], interrupt: &Interrupt) -> Result<Self> {
         // Read first: it checks the length.
         let clip = Clip::read(path)?;
-        let label = path.display().to_string();
-        let mut source =
-            Interruptible { source: open(path)?, interrupt: interrupt.clone(), path: label };
+        let (clip_path, label) = (path, path.display().to_string());
         let levels = counts.iter().copied().max().unwrap_or(1);
-        let (tsr, _) = files::encode(model, &mut source, levels, Vec::new(), &mut |_| {})?;
-        let file = TokenFile::from_tsr(&mut ContainerReader::open(Cursor::new(tsr))?, levels)?;
-        Ok(Self { clip, file })
+        let mut files: Vec<(Selection, TokenFile)> = Vec::new();
+        for &count in counts {
+            let lines = Encoding::from(count).selection(model.config());
+            if files.iter().any(|(known, _)| *known == lines) {
+                continue;
+            }
+            let (interrupt, path) = (interrupt.clone(), label.clone());
+            let mut source = Interruptible { source: open(clip_path)?, interrupt, path };
+            let encoding = Encoding { levels, lines: Some(lines) };
+            let (tsr, _) = files::encode(model, &mut source, encoding, Vec::new(), &mut |_| {})?;
+            let mut reader = ContainerReader::open(Cursor::new(tsr))?;
+            files.push((lines, TokenFile::from_tsr(&mut reader, levels)?));
+        }
+        Ok(Self { clip, files })
     }
 
     /// The file as `encode` writes it with fewer levels: a prefix of the levels is what the encoder would
     /// have made.
     fn first_levels(&self, model: &Model, prior: Option<&Prior>, levels: usize) -> Result<Vec<u8>> {
-        let header = self.file.header();
+        let lines = Encoding::from(levels).selection(model.config());
+        let file = self.files.iter().find(|(known, _)| *known == lines).map(|(_, file)| file);
+        let file = file.context("the tokens of a clip in memory are lost")?;
+        let header = file.header();
         let samples = header.samples.context("the length of a clip in memory is lost")?;
         let first = |tokens: &tokens::Tokens| tokens::Tokens {
             levels: tokens.levels.iter().take(levels).cloned().collect(),
+            lines: tokens.lines.clone(),
         };
-        let tokens: Vec<_> = self.file.channels().iter().map(first).collect();
+        let tokens: Vec<_> = file.channels().iter().map(first).collect();
+        let lines = header.lines;
         let header = files::header_of(model, header.source_rate, header.channels, levels);
+        let header = if lines { header.with_lines() } else { header };
         Ok(files::write_tokens(header, prior, &tokens, samples, Vec::new())?)
     }
 }

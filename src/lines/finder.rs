@@ -1,0 +1,479 @@
+//! Which lines stand out of a sound.
+
+use std::sync::Arc;
+
+use rustfft::num_complex::Complex32;
+use rustfft::{Fft, FftPlannerScalar};
+
+use super::{LEVEL_STEP, LEVELS, LOWEST, Line, Lines, PITCHES, PITCHES_PER_OCTAVE, SLOTS, SOFTEST};
+use crate::config::CodecConfig;
+use crate::math;
+
+/// Seconds of the window that is looked through: a line is three bins of 17 Hz wide then.
+const WINDOW: f64 = 0.06;
+/// Hz to either side of a line in which the rest of the spectrum is what the line stands out of.
+const AROUND: f64 = 400.0;
+/// Bins to either side of a peak that are its own.
+const OWN: usize = 3;
+/// Where phases are learned, below this many Hz, only a bare tone is a line.
+const LEARNED: f64 = 950.0;
+/// How much a bare tone stands out, in dB, to begin and to go on. There is next to nothing around it.
+const BARE: [f32; 2] = [60.0, 50.0];
+/// Amplitudes in dB of full scale, and below the spectrum's largest, under which nothing is a line.
+const FLOOR: f32 = -70.0;
+const RANGE: f32 = 55.0;
+/// Power of silence.
+const SILENCE: f32 = 1e-12;
+/// A line's level stays while it is no further off than this, in levels.
+const STAYS: f32 = 0.8;
+/// A line does not begin as near to another as this, in pitches.
+const APART: f32 = 4.3;
+/// 10 / ln 10
+const DB_OF_LN: f32 = 4.342_945;
+/// 1 / ln 2
+const OCTAVES_OF_LN: f32 = std::f32::consts::LOG2_E;
+
+/// The window spreads a line: dB below it at `SPREAD` Hz from it, with some left to be sure, and an octave further.
+/// Whatever is softer may be no line of its own.
+const SPREAD: f64 = 40.0;
+const SPREAD_BELOW: f32 = 26.0;
+const SPREAD_FALLS: f32 = 18.0;
+/// No further than this, in Hz.
+const SPREADS_TO: f64 = 250.0;
+
+/// Samples of the window at a rate in Hz: an even number.
+fn window(rate: u32) -> usize {
+    (((f64::from(rate) * WINDOW) as usize) & !1).max(8)
+}
+
+/// Which lines are worth their bits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Selection {
+    /// Lines at a time, 0 to 8.
+    pub most: usize,
+    /// How far a line stands out of the mean of what is around it, in dB, to begin.
+    pub begins: f32,
+    /// And to go on.
+    pub goes_on: f32,
+}
+
+impl Selection {
+    /// Those that stand out most: 0.15 kbps or so where there are any.
+    pub const FEW: Self = Self { most: 3, begins: 28.0, goes_on: 20.0 };
+    /// None at all.
+    pub const NONE: Self = Self { most: 0, ..Self::FEW };
+    /// All that are worth drawing: up to 0.5 kbps.
+    pub const MANY: Self = Self { most: SLOTS, begins: 20.0, goes_on: 12.0 };
+}
+
+/// A peak of a spectrum.
+#[derive(Debug, Clone, Copy)]
+struct Peak {
+    /// In pitches and levels, between those that have numbers.
+    pitch: f32,
+    level: f32,
+    /// dB above what is around.
+    above: f32,
+    /// Whether it is where phases are learned.
+    low: bool,
+    taken: bool,
+}
+
+impl Peak {
+    fn line(&self) -> Option<Line> {
+        let pitch = (self.pitch + 0.5).max(0.0) as u16;
+        Line::new(
+            pitch.min(PITCHES - 1),
+            (self.level + 0.5).clamp(0.0, f32::from(LEVELS - 1)) as u8,
+        )
+    }
+}
+
+/// Finds the lines of a channel, step by step.
+///
+/// Those of a step are looked for where the decoder's output will end once it has that step, or as near to it
+/// as the window allows, and with nothing but samples that were given by then.
+#[derive(Clone)]
+pub struct LineFinder {
+    selection: Selection,
+    step: usize,
+    /// What the window sees, and the step that is coming in.
+    samples: Box<[f32]>,
+    /// Samples of the step there are.
+    filled: usize,
+    shape: Arc<[f32]>,
+    forward: Arc<dyn Fft<f32>>,
+    /// `e^(-2 pi i k / size)` for the first half of the turn.
+    turns: Arc<[Complex32]>,
+    /// Of a spectrum's power, so that a sinusoid has that of its amplitude.
+    scale: f32,
+    /// Hz of a bin.
+    width: f64,
+    /// How far below a line its own spread may be, by bins from it.
+    spread: Arc<[f32]>,
+    /// Bins in which lines may be.
+    bins: std::ops::Range<usize>,
+    buffer: Box<[Complex32]>,
+    scratch: Box<[Complex32]>,
+    /// Amplitudes in dB, and their sums from the first on.
+    spectrum: Box<[f32]>,
+    sums: Box<[f64]>,
+    peaks: Vec<Peak>,
+    lines: Lines,
+    /// Slots whose line has ended in this step.
+    ended: [bool; SLOTS],
+}
+
+impl std::fmt::Debug for LineFinder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LineFinder").field("selection", &self.selection).finish_non_exhaustive()
+    }
+}
+
+impl LineFinder {
+    /// For samples at `rate` Hz in steps of `step` samples, at least 1, whose decoder lags by `lag` samples.
+    pub fn new(rate: u32, step: usize, lag: usize, selection: Selection) -> Self {
+        let window = window(rate);
+        let (rate, step) = (f64::from(rate.max(1)), step.max(1));
+        let size = (window * 7 / 5).next_power_of_two();
+        let width = rate / size as f64;
+        let half = size / 2;
+        let shape: Arc<[f32]> =
+            (0..window).map(|n| (0.5 - 0.5 * math::cos_sin_of_turn(n, window).0) as f32).collect();
+        let around = (AROUND / width) as usize;
+        let highest = super::frequencies().last().unwrap_or(LOWEST).min(0.45 * rate);
+        let first = ((LOWEST / width) as usize + 1).max(around);
+        let end = ((highest / width) as usize).min((half + 1).saturating_sub(around + 1));
+        let turns = (0..half).map(|k| {
+            let (cos, sin) = math::cos_sin_of_turn(k, size);
+            Complex32::new(cos as f32, -sin as f32)
+        });
+        let spread = |bins: usize| {
+            let octaves = math::ln((bins as f64 * width / SPREAD).max(1.0) as f32) * OCTAVES_OF_LN;
+            SPREAD_BELOW + SPREAD_FALLS * octaves
+        };
+        let forward = FftPlannerScalar::new().plan_fft_forward(half);
+        let amplitude = shape.iter().map(|&w| f64::from(w)).sum::<f64>() / 2.0;
+        // The window's middle is as far behind the newest sample as the decoder's output ends, or further.
+        let span = window + lag.saturating_sub(window / 2);
+        let complex = |n: usize| vec![Complex32::default(); n].into_boxed_slice();
+        Self {
+            selection: Selection { most: selection.most.min(SLOTS), ..selection },
+            step,
+            samples: vec![0.0; span + step].into(),
+            filled: 0,
+            turns: turns.collect(),
+            scale: (1.0 / (amplitude * amplitude)) as f32,
+            width,
+            spread: (0..=(SPREADS_TO / width) as usize).map(spread).collect(),
+            bins: first..end.max(first),
+            buffer: complex(half),
+            scratch: complex(forward.get_inplace_scratch_len()),
+            spectrum: vec![0.0; half + 1].into(),
+            sums: vec![0.0; half + 2].into(),
+            // No two bins beside each other are peaks.
+            peaks: Vec::with_capacity(half / 2 + 1),
+            lines: Lines::NONE,
+            ended: [false; SLOTS],
+            forward,
+            shape,
+        }
+    }
+
+    /// For a codec's samples and steps; none where no lines are wanted.
+    pub fn of_codec(config: &CodecConfig, selection: Selection) -> Option<Self> {
+        let lag = config.synthesis_window - config.hop;
+        let new = || Self::new(config.sample_rate, config.samples_per_step(), lag, selection);
+        (selection.most > 0).then(new)
+    }
+
+    /// Whether the lines of such a codec are where they were heard. Where the decoder lags by less than half of
+    /// the window that they are looked for in, they come late, by up to 30 ms.
+    pub fn keeps_time(config: &CodecConfig) -> bool {
+        let lag = config.synthesis_window - config.hop;
+        2 * lag >= window(config.sample_rate)
+    }
+
+    /// Takes samples, and appends the lines of each step that they complete to `found`.
+    pub fn find(&mut self, samples: &[f32], found: &mut Vec<Lines>) {
+        let mut rest = samples;
+        while !rest.is_empty() {
+            let begin = self.samples.len() - self.step + self.filled;
+            let count = rest.len().min(self.step - self.filled);
+            let (now, later) = rest.split_at(count);
+            for (to, from) in self.samples[begin..].iter_mut().zip(now) {
+                *to = if from.is_finite() { from.clamp(-1e6, 1e6) } else { 0.0 };
+            }
+            self.filled += count;
+            rest = later;
+            if self.filled == self.step {
+                found.push(self.look());
+                self.samples.copy_within(self.step.., 0);
+                self.filled = 0;
+            }
+        }
+    }
+
+    /// As if nothing had been given.
+    pub fn reset(&mut self) {
+        self.samples.fill(0.0);
+        self.filled = 0;
+        self.lines = Lines::NONE;
+    }
+
+    fn look(&mut self) -> Lines {
+        if self.selection.most == 0 || self.bins.is_empty() {
+            return Lines::NONE;
+        }
+        self.transform();
+        self.pick();
+        self.go_on();
+        self.begin();
+        self.lines
+    }
+
+    /// The amplitudes of the window's bins, in dB.
+    fn transform(&mut self) {
+        let seen = &self.samples[self.step..][..self.shape.len()];
+        self.buffer.fill(Complex32::default());
+        let pairs = seen.chunks_exact(2).zip(self.shape.chunks_exact(2));
+        for (z, (x, w)) in self.buffer.iter_mut().zip(pairs) {
+            *z = Complex32::new(w[0] * x[0], w[1] * x[1]);
+        }
+        self.forward.process_with_scratch(&mut self.buffer, &mut self.scratch);
+        let half = self.buffer.len();
+        let db = |power: f32| DB_OF_LN * math::ln(power * self.scale + SILENCE);
+        for (k, turn) in self.turns.iter().enumerate() {
+            let (z, mirrored) = (self.buffer[k], self.buffer[(half - k) % half]);
+            let (even_re, even_im) = (z.re + mirrored.re, z.im - mirrored.im);
+            let (odd_re, odd_im) = (z.im + mirrored.im, mirrored.re - z.re);
+            let re = even_re + (odd_re * turn.re - odd_im * turn.im);
+            let im = even_im + (odd_re * turn.im + odd_im * turn.re);
+            self.spectrum[k] = db(0.25 * (re * re + im * im));
+        }
+        self.spectrum[half] = db(0.0);
+        let mut sum = 0.0;
+        for (before, &value) in self.sums.iter_mut().zip(&*self.spectrum) {
+            *before = sum;
+            sum += f64::from(value);
+        }
+        self.sums[half + 1] = sum;
+    }
+
+    /// Peaks that are good enough for a line to go on.
+    fn pick(&mut self) {
+        self.peaks.clear();
+        let s = &*self.spectrum;
+        let largest = s.iter().copied().fold(f32::MIN, f32::max);
+        let floor = FLOOR.max(largest - RANGE);
+        let around = (AROUND / self.width) as usize;
+        let lobe_bins = (2 * OWN + 1) as f64;
+        for k in self.bins.clone() {
+            let [below, here, above] = [s[k - 1], s[k], s[k + 1]];
+            if here < floor || here <= below || here < above {
+                continue;
+            }
+            let all = self.sums[k + around + 1] - self.sums[k - around];
+            let lobe = self.sums[k + OWN + 1] - self.sums[k - OWN];
+            let mean = (all - lobe) / ((2 * around + 1) as f64 - lobe_bins).max(1.0);
+            let stands_out = here - mean as f32;
+            // The top of a parabola through the three.
+            let bend = below - 2.0 * here + above;
+            let off = if bend < 0.0 { 0.5 * (below - above) / bend } else { 0.0 };
+            let hz = (k as f64 + f64::from(off)) * self.width;
+            let low = hz < LEARNED;
+            if stands_out < if low { BARE[1] } else { self.selection.goes_on } {
+                continue;
+            }
+            let neighbours = |by: usize| [k.checked_sub(by), Some(k + by)].into_iter().flatten();
+            let mut spread = self.spread.iter().enumerate();
+            let own = spread.all(|(by, below)| {
+                neighbours(by).all(|j| s.get(j).is_none_or(|louder| louder - here < *below))
+            });
+            if !own {
+                continue;
+            }
+            let level = here - 0.25 * (below - above) * off;
+            let octaves = math::ln((hz / LOWEST) as f32) * OCTAVES_OF_LN;
+            self.peaks.push(Peak {
+                pitch: octaves * f32::from(PITCHES_PER_OCTAVE),
+                level: (level - SOFTEST) / LEVEL_STEP,
+                above: stands_out,
+                low,
+                taken: false,
+            });
+        }
+    }
+
+    /// Lines that are there go to the nearest peak, or end.
+    fn go_on(&mut self) {
+        self.ended = [false; SLOTS];
+        for (slot, ended) in self.ended.iter_mut().enumerate() {
+            let Some(line) = self.lines.slots()[slot] else { continue };
+            let (pitch, level) = (f32::from(line.pitch()), f32::from(line.level()));
+            let mut nearest: Option<(f32, usize, Line)> = None;
+            for (i, peak) in self.peaks.iter().enumerate().filter(|(_, peak)| !peak.taken) {
+                let off = (peak.pitch - pitch).abs();
+                if nearest.is_some_and(|(least, ..)| off >= least) {
+                    continue;
+                }
+                let Some(mut next) = peak.line() else { continue };
+                if (peak.level - level).abs() <= STAYS {
+                    next.level = line.level();
+                }
+                if line.may_become(next) {
+                    nearest = Some((off, i, next));
+                }
+            }
+            if let Some((_, i, _)) = nearest {
+                self.peaks[i].taken = true;
+            }
+            *ended = nearest.is_none();
+            self.lines.set(slot, nearest.map(|(.., next)| next));
+        }
+    }
+
+    /// The loudest peaks that stand out begin lines, as long as there is room.
+    fn begin(&mut self) {
+        for slot in 0..self.selection.most {
+            // A slot's line has to be heard to its end.
+            if self.lines.slots()[slot].is_some() || self.ended[slot] {
+                continue;
+            }
+            let begins = self.selection.begins;
+            let free = |peak: &&mut Peak| {
+                let near = |line: Line| (peak.pitch - f32::from(line.pitch())).abs() < APART;
+                !peak.taken
+                    && peak.above >= if peak.low { BARE[0] } else { begins }
+                    && !self.lines.iter().any(near)
+            };
+            let louder = |a: &&mut Peak, b: &&mut Peak| a.level.total_cmp(&b.level);
+            let Some(peak) = self.peaks.iter_mut().filter(free).max_by(louder) else { return };
+            peak.taken = true;
+            let line = peak.line();
+            self.lines.set(slot, line);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::f64::consts::TAU;
+
+    use super::*;
+
+    fn tone(hertz: f64, amplitude: f64, samples: usize) -> Vec<f32> {
+        (0..samples).map(|n| (amplitude * (TAU * hertz * n as f64 / 48e3).sin()) as f32).collect()
+    }
+
+    fn found(sound: &[f32], selection: Selection) -> Vec<Lines> {
+        let mut found = Vec::new();
+        LineFinder::new(48_000, 1920, 1440, selection).find(sound, &mut found);
+        found
+    }
+
+    #[test]
+    fn two_tones_are_two_lines_and_their_spread_is_none() {
+        let sound: Vec<f32> = tone(1_000.0, 0.355, 96_000)
+            .iter()
+            .zip(tone(1_300.0, 0.01, 96_000))
+            .map(|(a, b)| a + b)
+            .collect();
+        let lines = found(&sound, Selection::MANY)[40];
+        let lines: Vec<_> = lines.iter().map(|line| (line.pitch(), line.level())).collect();
+        // 128 log2(1000 / 512), 128 log2(1300 / 512); -9 dB and -40 dB.
+        assert_eq!(lines, [(124, 27), (172, 17)]);
+    }
+
+    #[test]
+    fn how_the_samples_come_makes_no_difference() {
+        let sound = tone(3_000.0, 0.2, 30_000);
+        let whole = found(&sound, Selection::FEW);
+        assert_eq!(whole.len(), 15);
+        for piece in [1, 7, 1919, 1921, 5000] {
+            let mut finder = LineFinder::new(48_000, 1920, 1440, Selection::FEW);
+            let mut pieces = Vec::new();
+            sound.chunks(piece).for_each(|piece| finder.find(piece, &mut pieces));
+            assert_eq!(pieces, whole, "{piece} at a time");
+            finder.reset();
+            let mut again = Vec::new();
+            finder.find(&sound, &mut again);
+            assert_eq!(again, whole, "after a reset");
+        }
+    }
+
+    #[test]
+    fn a_slow_glide_is_one_line() {
+        // From 2 to 2.5 kHz in two seconds.
+        let mut phase = 0.0;
+        let sound: Vec<f32> = (0..96_000)
+            .map(|n| {
+                phase += TAU * (2_000.0 + 500.0 * f64::from(n) / 96e3) / 48e3;
+                (0.2 * f64::sin(phase)) as f32
+            })
+            .collect();
+        let lines = found(&sound, Selection::FEW);
+        let slots = lines[5].slots();
+        let slot = slots.iter().position(Option::is_some).unwrap();
+        let pitches: Vec<u16> =
+            lines[5..48].iter().map(|lines| lines.slots()[slot].unwrap().pitch()).collect();
+        assert!(pitches.windows(2).all(|two| two[0] <= two[1]), "{pitches:?}");
+        assert!(lines.windows(2).all(|two| two[0].may_precede(&two[1])));
+        assert!(lines[5..48].iter().all(|lines| lines.iter().count() == 1));
+    }
+
+    #[test]
+    fn a_low_tone_is_left_to_the_codes_unless_it_is_bare() {
+        let bare = tone(700.0, 0.2, 48_000);
+        assert_eq!(found(&bare, Selection::FEW)[20].iter().count(), 1);
+        let mut state = 1u32;
+        let noisy: Vec<f32> = bare
+            .iter()
+            .map(|x| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                x + 0.1 * ((state >> 8) as f32 / 8_388_608.0 - 1.0)
+            })
+            .collect();
+        assert_eq!(found(&noisy, Selection::FEW)[20].iter().count(), 0);
+    }
+
+    #[test]
+    fn no_more_than_wanted_and_none_of_nothing() {
+        let sound: Vec<f32> = (0..48_000)
+            .map(|n| {
+                let tones = (1..12).map(|k| (f64::from(n) * 0.13 * f64::from(k)).sin());
+                (0.05 * tones.sum::<f64>()) as f32
+            })
+            .collect();
+        let most = |selection| found(&sound, selection).iter().map(|l| l.iter().count()).max();
+        assert_eq!(most(Selection::NONE), Some(0));
+        assert_eq!(most(Selection::FEW), Some(3));
+        assert_eq!(most(Selection::MANY), Some(8));
+        assert_eq!(most(Selection { most: 99, ..Selection::MANY }), Some(8));
+        for nothing in [0.0, f32::NAN, f32::INFINITY, 0.5, -1e30] {
+            let lines = found(&[nothing; 20_000], Selection::MANY);
+            assert!(lines.iter().all(|lines| *lines == Lines::NONE), "{nothing}");
+        }
+    }
+
+    #[test]
+    fn a_quick_codec_has_no_time_for_lines() {
+        let usual = CodecConfig::default();
+        assert!(LineFinder::keeps_time(&usual));
+        let quick = CodecConfig { hop: 240, synthesis_window: 480, ..usual };
+        assert!(!LineFinder::keeps_time(&quick));
+    }
+
+    #[test]
+    fn any_rate_step_and_lag_will_do() {
+        for (rate, step, lag) in
+            [(0, 0, 0), (1, 1, 1), (1_000, 40, 30), (8_000, 3, 900), (768_000, 999, 0)]
+        {
+            let mut finder = LineFinder::new(rate, step, lag, Selection::MANY);
+            let mut lines = Vec::new();
+            let sound: Vec<f32> = (0..3_000).map(|n| (n as f32).sin()).collect();
+            finder.find(&sound, &mut lines);
+            assert_eq!(lines.len(), 3_000 / step.max(1), "{rate} Hz");
+        }
+    }
+}
