@@ -164,7 +164,8 @@ impl Encoding {
     /// Which lines are stored with a model of `config`.
     pub fn selection(self, config: &CodecConfig) -> Selection {
         let step = config.samples_per_step() as f64 / f64::from(config.sample_rate);
-        let rate = config.layout().bits_per_step(self.levels) as f64 / step;
+        let levels = self.levels.min(config.levels());
+        let rate = config.layout().bits_per_step(levels) as f64 / step;
         self.lines.unwrap_or(match rate {
             _ if !LineFinder::keeps_time(config) => Selection::NONE,
             rate if rate < Self::LOW_RATE => Selection::FEW,

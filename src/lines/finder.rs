@@ -26,6 +26,9 @@ const RANGE: f32 = 55.0;
 const SILENCE: f32 = 1e-12;
 /// A line's level stays while it is no further off than this, in levels.
 const STAYS: f32 = 0.8;
+/// A line goes no further than this in a step, in Hz, up where partials may stand as close and a line could take its
+/// neighbour for itself.
+const FURTHEST: f32 = 60.0;
 /// A line does not begin as near to another as this, in pitches.
 const APART: f32 = 4.3;
 /// 10 / ln 10
@@ -72,6 +75,7 @@ struct Peak {
     /// In pitches and levels, between those that have numbers.
     pitch: f32,
     level: f32,
+    hz: f32,
     /// dB above what is around.
     above: f32,
     /// Whether it is where phases are learned.
@@ -298,6 +302,7 @@ impl LineFinder {
             self.peaks.push(Peak {
                 pitch: octaves * f32::from(PITCHES_PER_OCTAVE),
                 level: (level - SOFTEST) / LEVEL_STEP,
+                hz: hz as f32,
                 above: stands_out,
                 low,
                 taken: false,
@@ -314,7 +319,9 @@ impl LineFinder {
             let mut nearest: Option<(f32, usize, Line)> = None;
             for (i, peak) in self.peaks.iter().enumerate().filter(|(_, peak)| !peak.taken) {
                 let off = (peak.pitch - pitch).abs();
-                if nearest.is_some_and(|(least, ..)| off >= least) {
+                // An octave of so many pitches is ln 2 wide.
+                let off_hz = off * peak.hz / (OCTAVES_OF_LN * f32::from(PITCHES_PER_OCTAVE));
+                if off_hz > FURTHEST || nearest.is_some_and(|(least, ..)| off >= least) {
                     continue;
                 }
                 let Some(mut next) = peak.line() else { continue };
