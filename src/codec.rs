@@ -269,7 +269,7 @@ impl DecodeStream<'_> {
 
     /// Samples by which the output lags behind the tokens: the overlap of the inverse STFT.
     pub fn lag(&self) -> usize {
-        self.codec.config().synthesis_window - self.codec.config().hop
+        self.codec.config().lag_samples()
     }
 
     fn decode(

@@ -254,7 +254,12 @@ impl CodecConfig {
     /// Samples by which the decoder's output lags when both ends stream: the coarsest pool and the
     /// overlap of the inverse STFT.
     pub fn latency_samples(&self) -> usize {
-        self.samples_per_step() + self.synthesis_window - self.hop
+        self.samples_per_step() + self.lag_samples()
+    }
+
+    /// Samples by which the decoder's output lags behind its codes: the overlap of the inverse STFT.
+    pub fn lag_samples(&self) -> usize {
+        self.synthesis_window - self.hop
     }
 
     /// Bits a second of the first `levels` levels, packed plainly.

@@ -163,9 +163,7 @@ impl Encoding {
 
     /// Which lines are stored with a model of `config`.
     pub fn selection(self, config: &CodecConfig) -> Selection {
-        let step = config.samples_per_step() as f64 / f64::from(config.sample_rate);
-        let levels = self.levels.min(config.levels());
-        let rate = config.layout().bits_per_step(levels) as f64 / step;
+        let rate = config.bits_per_second(self.levels.min(config.levels()));
         self.lines.unwrap_or(match rate {
             _ if !LineFinder::keeps_time(config) => Selection::NONE,
             rate if rate < Self::LOW_RATE => Selection::FEW,
@@ -324,11 +322,9 @@ impl<'a> Task<'a> {
         progress: &mut dyn FnMut(u64),
     ) -> Result<(W, EncodeReport), FilesError> {
         let info = source.info().clone();
-        let mut header =
-            header_from(self.config, self.id, info.sample_rate, info.channels, self.levels);
-        if self.lines.most > 0 {
-            header = header.with_lines();
-        }
+        let header =
+            header_from(self.config, self.id, info.sample_rate, info.channels, self.levels)
+                .with_lines(self.lines.most > 0);
         let output = Counter { inner: output, bytes: 0 };
         let mut writer = TokenWriter::new(output, header.clone(), self.prior)?;
         let channels = usize::from(info.channels);
@@ -416,7 +412,7 @@ fn header_from(
         samples: None,
         codec_rate: rate,
         hop,
-        pre_skip: (config.synthesis_window - config.hop) as u32,
+        pre_skip: config.lag_samples() as u32,
         steps_per_chunk: Header::steps_per_second(rate, hop, &layout, channels),
         warm_up_steps: config.warm_up_steps() as u16,
         prior_id: None,
@@ -614,7 +610,7 @@ pub fn check(model: &Model, header: &Header) -> Result<(), FilesError> {
     if header.codec_rate != config.sample_rate || header.hop as usize != config.hop {
         return Err(FilesError::Contradiction("frame rate"));
     }
-    if header.pre_skip as usize != config.synthesis_window - config.hop {
+    if header.pre_skip as usize != config.lag_samples() {
         return Err(FilesError::Contradiction("pre-skip"));
     }
     Ok(())

@@ -24,6 +24,7 @@ mod harmonics;
 mod math;
 mod model_files;
 mod noise;
+mod real_fft;
 mod shipped;
 mod synthesis;
 mod threads;

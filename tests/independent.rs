@@ -102,7 +102,7 @@ fn any_file() -> impl Strategy<Value = Vec<u8>> {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 ((state >> 33) as usize % size) as u16
             };
-            let header = if seed % 4 > 0 { header.with_lines() } else { header };
+            let header = header.with_lines(seed % 4 > 0);
             let layout = &header.layout;
             let steps = header.steps(samples) as usize;
             let mut level = |l: usize| {

@@ -178,9 +178,9 @@ impl Header {
         Self { steps_per_chunk: steps.min(header.most_steps()).max(1), ..header }
     }
 
-    /// The header of a file of the same codes with lines beside them, in chunks that have room for them.
-    pub fn with_lines(self) -> Self {
-        let header = Self { lines: true, ..self };
+    /// The header of a file of the same codes with lines beside them or without, in chunks that have room for them.
+    pub fn with_lines(self, lines: bool) -> Self {
+        let header = Self { lines, ..self };
         Self { steps_per_chunk: header.steps_per_chunk.min(header.most_steps()).max(1), ..header }
     }
 

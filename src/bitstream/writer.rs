@@ -243,8 +243,7 @@ impl<W: Write> ContainerWriter<W> {
             return Err(WriteError::Shape { channel });
         }
         let before = self.pending.get(channel).and_then(|pending| pending.lines.last());
-        let all: Vec<&Lines> = before.into_iter().chain(&tokens.lines).collect();
-        match all.windows(2).all(|pair| pair[0].may_precede(pair[1])) {
+        match Lines::follow(before.into_iter().chain(&tokens.lines)) {
             true => Ok(()),
             false => Err(WriteError::Lines { channel }),
         }

@@ -104,7 +104,7 @@ impl Codec {
         // Phases are compared where the decoder has any.
         training.loss.complex_top = f64::from(config.noise_band[0]);
         let longest = training.resolutions.iter().flatten().map(|r| r.window).max().unwrap_or(0);
-        let overlap = config.synthesis_window - config.hop;
+        let overlap = config.lag_samples();
         // Another device shares out what there is to do by itself.
         let at_once = if self.device.is_cpu() { effort.at_once.max(1) } else { 1 };
         let losses = training
@@ -253,13 +253,13 @@ impl SearchStream<'_> {
         let samples = samples.narrow(1, skipped * step, samples.dim(1)? - skipped * step)?;
         let samples = samples.contiguous()?;
         // What is behind the last samples of the overlap is not known yet.
-        let complete = samples.dim(1)? - (config.synthesis_window - config.hop);
+        let complete = samples.dim(1)? - config.lag_samples();
         // Lines will stand in for what the sound has there, whatever the codes say.
         let lines = self.lines[block.channel].get(block.start - known..).unwrap_or_default();
+        let silent = LinePlayer::new(config.sample_rate, step);
         let clear = |sound: &Tensor| -> candle_core::Result<Tensor> {
-            let mut player = LinePlayer::new(config.sample_rate, step);
-            let mut late = vec![0.0; config.synthesis_window - config.hop];
-            let lag = late.len();
+            let (mut player, lag) = (silent.clone(), config.lag_samples());
+            let mut late = vec![0.0; lag];
             late.extend(sound.squeeze(0)?.to_vec1::<f32>()?);
             for (lines, samples) in lines.iter().zip(late.chunks_mut(step)) {
                 player.clear(lines, samples);

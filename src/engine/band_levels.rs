@@ -7,16 +7,15 @@ use rustfft::{Fft, FftPlannerScalar};
 
 use crate::bands::{self, Bands};
 use crate::config::CodecConfig;
-use crate::math;
+use crate::real_fft;
 
 /// Tables and the plan of an FFT.
 pub struct BandLevels {
     hop: usize,
     shape: Box<[f32]>,
     bands: Bands,
-    /// `e^(-2 pi i k / window)` for the first half of the turn.
     turns: Box<[Complex32]>,
-    /// Half as long as the window, as in [`Synthesis`](super::synthesis::Synthesis).
+    /// Half as long as the window.
     forward: Arc<dyn Fft<f32>>,
 }
 
@@ -39,15 +38,11 @@ impl BandLevels {
     pub fn new(config: &CodecConfig) -> Self {
         let window = config.level_window();
         let width = f64::from(config.sample_rate) / window as f64;
-        let turns = (0..window / 2).map(|k| {
-            let (cos, sin) = math::cos_sin_of_turn(k, window);
-            Complex32::new(cos as f32, -sin as f32)
-        });
         Self {
             hop: config.hop,
             shape: bands::level_shape(window).into(),
             bands: Bands::new(0, window / 2 + 1, config.level_bands, width),
-            turns: turns.collect(),
+            turns: real_fft::turns(window).collect(),
             forward: FftPlannerScalar::new().plan_fft_forward(window / 2),
         }
     }
@@ -69,18 +64,10 @@ impl BandLevels {
         let half = buffer.len();
         for (t, out) in out.chunks_exact_mut(self.bands.count()).enumerate() {
             let samples = &samples[t * self.hop..][..self.shape.len()];
-            let pairs = samples.chunks_exact(2).zip(self.shape.chunks_exact(2));
-            for (z, (x, w)) in buffer.iter_mut().zip(pairs) {
-                *z = Complex32::new(w[0] * x[0], w[1] * x[1]);
-            }
+            real_fft::pack(samples, &self.shape, buffer);
             self.forward.process_with_scratch(buffer, scratch);
-            for (k, turn) in self.turns.iter().enumerate() {
-                let (z, mirrored) = (buffer[k], buffer[(half - k) % half]);
-                let (even_re, even_im) = (z.re + mirrored.re, z.im - mirrored.im);
-                let (odd_re, odd_im) = (z.im + mirrored.im, mirrored.re - z.re);
-                let re = even_re + (odd_re * turn.re - odd_im * turn.im);
-                let im = even_im + (odd_re * turn.im + odd_im * turn.re);
-                power[k] = 0.25 * (re * re + im * im);
+            for (bin, own) in power.iter_mut().zip(real_fft::powers(buffer, &self.turns)) {
+                *bin = own;
             }
             let edge = buffer[0].re - buffer[0].im;
             power[half] = edge * edge;

@@ -215,7 +215,7 @@ impl StreamDecoder {
     /// Samples by which the output lags behind the codes: the overlap of the inverse STFT.
     pub fn latency_samples(&self) -> usize {
         let config = &self.model.weights.config;
-        config.synthesis_window - config.hop
+        config.lag_samples()
     }
 
     /// Takes the codes of whole steps, each with `levels` levels, and writes their samples, at the model's

@@ -376,7 +376,7 @@ impl StreamEncoder {
             return 0;
         }
         let config = &self.model.weights.config;
-        let lag = (config.synthesis_window - config.hop) as u64;
+        let lag = config.lag_samples() as u64;
         (self.taken + lag).div_ceil(self.chunk_samples() as u64)
     }
 

@@ -7,7 +7,7 @@ use rustfft::{Fft, FftPlannerScalar};
 
 use super::{LEVEL_STEP, LEVELS, LOWEST, Line, Lines, PITCHES, PITCHES_PER_OCTAVE, SLOTS, SOFTEST};
 use crate::config::CodecConfig;
-use crate::math;
+use crate::{math, real_fft};
 
 /// Seconds of the window that is looked through: a line is three bins of 17 Hz wide then.
 const WINDOW: f64 = 0.06;
@@ -75,11 +75,9 @@ struct Peak {
     /// In pitches and levels, between those that have numbers.
     pitch: f32,
     level: f32,
-    hz: f32,
+    hz: f64,
     /// dB above what is around.
     above: f32,
-    /// Whether it is where phases are learned.
-    low: bool,
     taken: bool,
 }
 
@@ -107,7 +105,6 @@ pub struct LineFinder {
     filled: usize,
     shape: Arc<[f32]>,
     forward: Arc<dyn Fft<f32>>,
-    /// `e^(-2 pi i k / size)` for the first half of the turn.
     turns: Arc<[Complex32]>,
     /// Of a spectrum's power, so that a sinusoid has that of its amplitude.
     scale: f32,
@@ -148,10 +145,6 @@ impl LineFinder {
         let highest = super::frequencies().last().unwrap_or(LOWEST).min(0.45 * rate);
         let first = ((LOWEST / width) as usize + 1).max(around);
         let end = ((highest / width) as usize).min((half + 1).saturating_sub(around + 1));
-        let turns = (0..half).map(|k| {
-            let (cos, sin) = math::cos_sin_of_turn(k, size);
-            Complex32::new(cos as f32, -sin as f32)
-        });
         let spread = |bins: usize| {
             let octaves = math::ln((bins as f64 * width / SPREAD).max(1.0) as f32) * OCTAVES_OF_LN;
             SPREAD_BELOW + SPREAD_FALLS * octaves
@@ -166,7 +159,7 @@ impl LineFinder {
             step,
             samples: vec![0.0; span + step].into(),
             filled: 0,
-            turns: turns.collect(),
+            turns: real_fft::turns(size).collect(),
             scale: (1.0 / (amplitude * amplitude)) as f32,
             width,
             spread: (0..=(SPREADS_TO / width) as usize).map(spread).collect(),
@@ -186,16 +179,15 @@ impl LineFinder {
 
     /// For a codec's samples and steps; none where no lines are wanted.
     pub fn of_codec(config: &CodecConfig, selection: Selection) -> Option<Self> {
-        let lag = config.synthesis_window - config.hop;
-        let new = || Self::new(config.sample_rate, config.samples_per_step(), lag, selection);
-        (selection.most > 0).then(new)
+        let (rate, step, lag) =
+            (config.sample_rate, config.samples_per_step(), config.lag_samples());
+        (selection.most > 0).then(|| Self::new(rate, step, lag, selection))
     }
 
     /// Whether the lines of such a codec are where they were heard. Where the decoder lags by less than half of
     /// the window that they are looked for in, they come late, by up to 30 ms.
     pub fn keeps_time(config: &CodecConfig) -> bool {
-        let lag = config.synthesis_window - config.hop;
-        2 * lag >= window(config.sample_rate)
+        2 * config.lag_samples() >= window(config.sample_rate)
     }
 
     /// Takes samples, and appends the lines of each step that they complete to `found`.
@@ -240,28 +232,22 @@ impl LineFinder {
     fn transform(&mut self) {
         let seen = &self.samples[self.step..][..self.shape.len()];
         self.buffer.fill(Complex32::default());
-        let pairs = seen.chunks_exact(2).zip(self.shape.chunks_exact(2));
-        for (z, (x, w)) in self.buffer.iter_mut().zip(pairs) {
-            *z = Complex32::new(w[0] * x[0], w[1] * x[1]);
-        }
+        real_fft::pack(seen, &self.shape, &mut self.buffer);
         self.forward.process_with_scratch(&mut self.buffer, &mut self.scratch);
-        let half = self.buffer.len();
         let db = |power: f32| DB_OF_LN * math::ln(power * self.scale + SILENCE);
-        for (k, turn) in self.turns.iter().enumerate() {
-            let (z, mirrored) = (self.buffer[k], self.buffer[(half - k) % half]);
-            let (even_re, even_im) = (z.re + mirrored.re, z.im - mirrored.im);
-            let (odd_re, odd_im) = (z.im + mirrored.im, mirrored.re - z.re);
-            let re = even_re + (odd_re * turn.re - odd_im * turn.im);
-            let im = even_im + (odd_re * turn.im + odd_im * turn.re);
-            self.spectrum[k] = db(0.25 * (re * re + im * im));
+        // No line is near half the rate: the last bin counts as silent.
+        let powers = real_fft::powers(&self.buffer, &self.turns).chain([0.0]);
+        for (bin, power) in self.spectrum.iter_mut().zip(powers) {
+            *bin = db(power);
         }
-        self.spectrum[half] = db(0.0);
         let mut sum = 0.0;
         for (before, &value) in self.sums.iter_mut().zip(&*self.spectrum) {
             *before = sum;
             sum += f64::from(value);
         }
-        self.sums[half + 1] = sum;
+        if let Some(last) = self.sums.last_mut() {
+            *last = sum;
+        }
     }
 
     /// Peaks that are good enough for a line to go on.
@@ -285,8 +271,7 @@ impl LineFinder {
             let bend = below - 2.0 * here + above;
             let off = if bend < 0.0 { 0.5 * (below - above) / bend } else { 0.0 };
             let hz = (k as f64 + f64::from(off)) * self.width;
-            let low = hz < LEARNED;
-            if stands_out < if low { BARE[1] } else { self.selection.goes_on } {
+            if stands_out < if hz < LEARNED { BARE[1] } else { self.selection.goes_on } {
                 continue;
             }
             let neighbours = |by: usize| [k.checked_sub(by), Some(k + by)].into_iter().flatten();
@@ -302,9 +287,8 @@ impl LineFinder {
             self.peaks.push(Peak {
                 pitch: octaves * f32::from(PITCHES_PER_OCTAVE),
                 level: (level - SOFTEST) / LEVEL_STEP,
-                hz: hz as f32,
+                hz,
                 above: stands_out,
-                low,
                 taken: false,
             });
         }
@@ -320,7 +304,7 @@ impl LineFinder {
             for (i, peak) in self.peaks.iter().enumerate().filter(|(_, peak)| !peak.taken) {
                 let off = (peak.pitch - pitch).abs();
                 // An octave of so many pitches is ln 2 wide.
-                let off_hz = off * peak.hz / (OCTAVES_OF_LN * f32::from(PITCHES_PER_OCTAVE));
+                let off_hz = off * peak.hz as f32 / (OCTAVES_OF_LN * f32::from(PITCHES_PER_OCTAVE));
                 if off_hz > FURTHEST || nearest.is_some_and(|(least, ..)| off >= least) {
                     continue;
                 }
@@ -351,7 +335,7 @@ impl LineFinder {
             let free = |peak: &&mut Peak| {
                 let near = |line: Line| (peak.pitch - f32::from(line.pitch())).abs() < APART;
                 !peak.taken
-                    && peak.above >= if peak.low { BARE[0] } else { begins }
+                    && peak.above >= if peak.hz < LEARNED { BARE[0] } else { begins }
                     && !self.lines.iter().any(near)
             };
             let louder = |a: &&mut Peak, b: &&mut Peak| a.level.total_cmp(&b.level);

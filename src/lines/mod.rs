@@ -114,6 +114,14 @@ impl Lines {
         pairs.all(|pair| !matches!(pair, (Some(now), Some(later)) if !now.may_become(*later)))
     }
 
+    /// Whether each of them may follow the one before it.
+    pub fn follow<'a>(lines: impl IntoIterator<Item = &'a Self>) -> bool {
+        let mut before: Option<&Self> = None;
+        lines
+            .into_iter()
+            .all(|now| before.replace(now).is_none_or(|before| before.may_precede(now)))
+    }
+
     /// As numbers: for each slot 0, or `1 + 32 pitch + level`.
     ///
     /// ```

@@ -56,48 +56,40 @@ pub fn tokens<'a>(
     let mut channels = vec![Tokens::default(); header.channels.into()];
     for level in 0..header.layout.levels() {
         let name = name(level);
-        let (shape, bytes) = array(&name)?;
-        let fits = match shape[..] {
-            [rows, codes] => {
-                rows == channels.len()
-                    && rows.checked_mul(codes).and_then(|n| n.checked_mul(2)) == Some(bytes.len())
-            }
-            _ => false,
-        };
-        if !fits {
-            let reason =
-                format!("{name} has the shape {shape:?}, not [{} channels, codes]", channels.len());
-            return Err(TokenFileError::damaged(format, reason));
-        }
-        let row = bytes.len() / channels.len().max(1);
-        for (channel, tokens) in channels.iter_mut().enumerate() {
-            let row = &bytes[channel * row..(channel + 1) * row];
-            let codes = row.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
-            tokens.levels.push(codes.collect());
-        }
+        let rows = rows(format, &name, array(&name)?, channels.len(), &[])?;
+        channels.iter_mut().zip(rows).for_each(|(tokens, codes)| tokens.levels.push(codes));
     }
     if header.lines {
-        let (shape, bytes) = array(LINES)?;
-        let fits = match shape[..] {
-            [rows, steps, SLOTS] => {
-                let codes = rows.checked_mul(steps).and_then(|n| n.checked_mul(SLOTS));
-                rows == channels.len() && codes.and_then(|n| n.checked_mul(2)) == Some(bytes.len())
-            }
-            _ => false,
-        };
-        let reason =
-            || format!("{LINES} has the shape {shape:?}, not [{}, steps, {SLOTS}]", channels.len());
-        if !fits {
-            return Err(TokenFileError::damaged(format, reason()));
-        }
-        let row = bytes.len() / channels.len().max(1);
-        for (channel, tokens) in channels.iter_mut().enumerate() {
-            let (pairs, _) = bytes[channel * row..(channel + 1) * row].as_chunks::<2>();
-            let codes: Vec<u16> = pairs.iter().map(|pair| u16::from_le_bytes(*pair)).collect();
+        let rows = rows(format, LINES, array(LINES)?, channels.len(), &[SLOTS])?;
+        for (tokens, codes) in channels.iter_mut().zip(rows) {
             tokens.lines = lines(&codes).ok_or_else(|| {
                 TokenFileError::damaged(format, format!("{LINES} has a number that no line has"))
             })?;
         }
     }
     TokenFile::new(header, channels)
+}
+
+/// The numbers of each channel in an array of channels x codes, each of `inner` numbers.
+fn rows(
+    format: Format,
+    name: &str,
+    (shape, bytes): (Vec<usize>, &[u8]),
+    channels: usize,
+    inner: &[usize],
+) -> Result<Vec<Vec<u16>>, TokenFileError> {
+    let size = shape.iter().try_fold(2usize, |size, n| size.checked_mul(*n));
+    let fits = match &shape[..] {
+        [rows, _, rest @ ..] => *rows == channels && rest == inner,
+        _ => false,
+    };
+    if !fits || size != Some(bytes.len()) {
+        let each: String = inner.iter().map(|n| format!(", {n}")).collect();
+        let reason =
+            format!("{name} has the shape {shape:?}, not [{channels} channels, codes{each}]");
+        return Err(TokenFileError::damaged(format, reason));
+    }
+    let row = |row: &[u8]| row.as_chunks().0.iter().copied().map(u16::from_le_bytes).collect();
+    let length = bytes.len() / channels.max(1);
+    Ok((0..channels).map(|channel| row(&bytes[channel * length..][..length])).collect())
 }

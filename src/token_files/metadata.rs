@@ -107,8 +107,8 @@ impl Metadata {
             prior_id: None,
             lines: false,
             layout,
-        };
-        let header = if self.lines > 0 { header.with_lines() } else { header };
+        }
+        .with_lines(self.lines > 0);
         header.validate()?;
         Ok(header)
     }

@@ -47,7 +47,7 @@ use thiserror::Error;
 
 use crate::bitstream::{ContainerReader, ContainerWriter, Header, HeaderError, Item};
 use crate::bitstream::{ReadError, WriteError};
-use crate::lines::SLOTS;
+use crate::lines::{Lines, SLOTS};
 use crate::tokens::Tokens;
 
 /// The largest file that is read or written, in bytes.
@@ -288,9 +288,9 @@ impl TokenFile {
             &header.layout,
             header.channels,
         );
+        let lines = header.lines;
         let header = Header { samples: Some(samples), steps_per_chunk, ..header };
-        let header = if header.lines { header.with_lines() } else { header };
-        Self::new(header, channels)
+        Self::new(header.with_lines(lines), channels)
     }
 
     /// A `.tsr` of these tokens, to be decoded.
@@ -340,8 +340,7 @@ fn check(
     let layout = &header.layout;
     let steps = header.steps(samples);
     let lines = &tokens.lines;
-    let follow = lines.windows(2).all(|pair| pair[0].may_precede(&pair[1]));
-    if lines.len() as u64 != if header.lines { steps } else { 0 } || !follow {
+    if lines.len() as u64 != if header.lines { steps } else { 0 } || !Lines::follow(lines) {
         return Err(TokenFileError::Lines { channel, steps });
     }
     for level in 0..layout.levels() {

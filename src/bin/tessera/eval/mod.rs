@@ -263,7 +263,6 @@ impl Tokens {
     fn of(model: &Model, path: &Path, counts: &[usize], interrupt: &Interrupt) -> Result<Self> {
         // Read first: it checks the length.
         let clip = Clip::read(path)?;
-        let (clip_path, label) = (path, path.display().to_string());
         let levels = counts.iter().copied().max().unwrap_or(1);
         let mut files: Vec<(Selection, TokenFile)> = Vec::new();
         for &count in counts {
@@ -271,8 +270,8 @@ impl Tokens {
             if files.iter().any(|(known, _)| *known == lines) {
                 continue;
             }
-            let (interrupt, path) = (interrupt.clone(), label.clone());
-            let mut source = Interruptible { source: open(clip_path)?, interrupt, path };
+            let (interrupt, label) = (interrupt.clone(), path.display().to_string());
+            let mut source = Interruptible { source: open(path)?, interrupt, path: label };
             let encoding = Encoding { levels, lines: Some(lines) };
             let (tsr, _) = files::encode(model, &mut source, encoding, Vec::new(), &mut |_| {})?;
             let mut reader = ContainerReader::open(Cursor::new(tsr))?;
@@ -294,9 +293,8 @@ impl Tokens {
             lines: tokens.lines.clone(),
         };
         let tokens: Vec<_> = file.channels().iter().map(first).collect();
-        let lines = header.lines;
-        let header = files::header_of(model, header.source_rate, header.channels, levels);
-        let header = if lines { header.with_lines() } else { header };
+        let header = files::header_of(model, header.source_rate, header.channels, levels)
+            .with_lines(header.lines);
         Ok(files::write_tokens(header, prior, &tokens, samples, Vec::new())?)
     }
 }

@@ -54,7 +54,7 @@ impl Recorder {
             levels,
             sound,
             tokens,
-            lag: config.synthesis_window - config.hop,
+            lag: config.lag_samples(),
             written: 0,
             taken: 0,
         }))
