@@ -1,6 +1,7 @@
 //! Sound in place of steps that were lost.
 
 use crate::engine::{EngineError, Model, Progress, StreamDecoder};
+use crate::lines::Lines;
 use crate::prior::{Generator, Prior, Sampling};
 
 /// Seconds for which made-up sound keeps its loudness; the prior's guess gets worse with every step.
@@ -114,8 +115,21 @@ impl ConcealingDecoder {
         codes: &[u16],
         samples: &mut [f32],
     ) -> Result<Progress, EngineError> {
+        self.process_with_combs(codes, &[], samples)
+    }
+
+    /// Takes codes that arrived, and their lines: as [`StreamDecoder::process_with_combs`].
+    ///
+    /// # Errors
+    /// As [`StreamDecoder::process_with_combs`].
+    pub fn process_with_combs(
+        &mut self,
+        codes: &[u16],
+        lines: &[Lines],
+        samples: &mut [f32],
+    ) -> Result<Progress, EngineError> {
         self.decoder.make_up(false);
-        let done = self.decoder.process_into(codes, self.levels, samples)?;
+        let done = self.decoder.process_with_combs(codes, self.levels, lines, samples)?;
         let taken = &codes[..done.consumed];
         if let Some(last) = taken.rchunks_exact(self.step.len()).next() {
             self.step.copy_from_slice(last);

@@ -14,7 +14,7 @@ use crate::bitstream::{ContainerReader, Damage, Header, Item, ReadError, WriteEr
 use crate::codec::{Codec, CodecError, Effort, SearchStream};
 use crate::config::CodecConfig;
 use crate::engine::{EngineError, Model, ModelError};
-use crate::lines::{LineFinder, Selection};
+use crate::lines::{Kept, LineFinder, Selection};
 use crate::prior::Prior;
 use crate::threads::cores;
 use crate::tokens::Tokens;
@@ -324,7 +324,7 @@ impl<'a> Task<'a> {
         let info = source.info().clone();
         let header =
             header_from(self.config, self.id, info.sample_rate, info.channels, self.levels)
-                .with_lines(self.lines.most > 0);
+                .with_lines(self.lines.kept());
         let output = Counter { inner: output, bytes: 0 };
         let mut writer = TokenWriter::new(output, header.clone(), self.prior)?;
         let channels = usize::from(info.channels);
@@ -416,7 +416,7 @@ fn header_from(
         steps_per_chunk: Header::steps_per_second(rate, hop, &layout, channels),
         warm_up_steps: config.warm_up_steps() as u16,
         prior_id: None,
-        lines: false,
+        lines: Kept::Nothing,
         layout,
     }
 }

@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::lines::Lines;
+use crate::lines::{Lines, NUMBERS, SLOTS};
 
 /// The most levels a layout may have.
 pub const MAX_LEVELS: usize = 16;
@@ -128,8 +128,11 @@ impl TokenDigest {
                     let codes = codes.iter().skip(step * count).take(count);
                     codes.for_each(|code| self.0.update(code.to_be_bytes()));
                 }
-                let lines = tokens.lines.get(step).map(Lines::to_codes);
-                lines.iter().flatten().for_each(|code| self.0.update(code.to_be_bytes()));
+                let Some(lines) = tokens.lines.get(step) else { continue };
+                // A comb's number follows where there is one: without, lines are what they were before there were combs.
+                let numbers = if lines.comb().is_some() { NUMBERS } else { SLOTS };
+                let codes = lines.to_codes().into_iter().take(numbers);
+                codes.for_each(|code| self.0.update(code.to_be_bytes()));
             }
         }
     }

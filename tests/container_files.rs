@@ -8,6 +8,7 @@ use tessera_codec::bitstream::{
     Chunk, ContainerReader, ContainerWriter, DamageReason, FileError, Header, Item, Overwrite,
     ReadError, WriteError,
 };
+use tessera_codec::lines::Kept;
 use tessera_codec::tokens::{TokenLayout, Tokens};
 
 /// The shipped model's layout: 25 steps a second, 2.75 kbps a channel.
@@ -24,7 +25,7 @@ fn header(channels: u16, samples: Option<u64>) -> Header {
         steps_per_chunk: Header::steps_per_second(48_000, 480, &layout, channels),
         warm_up_steps: 30,
         prior_id: None,
-        lines: false,
+        lines: Kept::Nothing,
         layout,
     }
 }

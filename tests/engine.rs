@@ -15,6 +15,8 @@ use tessera_codec::engine::{
     ChannelDecoders, ChannelEncoders, EngineError, InstructionSet, Model, ModelError,
     StreamDecoder, StreamEncoder,
 };
+#[cfg(feature = "embedded-model")]
+use tessera_codec::lines::{Comb, Lines};
 
 fn bits(samples: &[f32]) -> Vec<u32> {
     samples.iter().map(|s| s.to_bits()).collect()
@@ -44,6 +46,50 @@ fn encode_in_pieces(
     assert_eq!(done.produced, needed);
     all.extend_from_slice(&codes[..done.produced]);
     all
+}
+
+/// Lines of some steps of which many have combs.
+#[cfg(feature = "embedded-model")]
+fn combs(steps: usize) -> Vec<Lines> {
+    let with = |step: usize| {
+        let mut lines = Lines::NONE;
+        let pitch = (40 + 7 * (step % 9)) as u8;
+        lines.set_comb(Comb::new(pitch, [(step % 4) as u8, 2]).filter(|_| step % 7 < 5));
+        lines
+    };
+    (0..steps).map(with).collect()
+}
+
+#[test]
+#[cfg(feature = "embedded-model")]
+fn combs_are_the_same_however_steps_come() {
+    let model = Model::shipped().unwrap();
+    let (levels, chunk) = (5, model.chunk_samples());
+    let codes = encode(&model, 1, &noise(3, 20 * chunk), levels);
+    let per_step = model.codes_per_step(levels);
+    let steps = codes.len() / per_step;
+    let decoded = |batch: usize, piece: usize, lines: &[Lines]| {
+        let mut decoder = StreamDecoder::with_batch(&model, batch);
+        let mut samples = vec![0.0; steps * chunk];
+        for first in (0..steps).step_by(piece) {
+            let end = (first + piece).min(steps);
+            let codes = &codes[first * per_step..end * per_step];
+            let own = lines.get(first..end).unwrap_or_default();
+            let room = &mut samples[first * chunk..end * chunk];
+            let done = decoder.process_with_combs(codes, levels, own, room).unwrap();
+            assert_eq!(done.consumed, codes.len());
+        }
+        bits(&samples)
+    };
+    let lines = combs(steps);
+    let once = decoded(1, steps, &lines);
+    for (batch, piece) in [(1, 1), (3, 5), (16, steps), (8, 7)] {
+        assert!(decoded(batch, piece, &lines) == once, "{batch} at once, {piece} at a time");
+    }
+    let plain = decoded(4, steps, &[]);
+    assert!(plain != once);
+    assert!(decoded(4, steps, &vec![Lines::NONE; steps]) == plain, "none are none");
+    assert!(plain[..steps * chunk] == bits(&decode(&model, 1, &codes, levels))[..steps * chunk]);
 }
 
 /// Samples of codes given in pieces.

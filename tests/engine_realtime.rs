@@ -12,6 +12,7 @@ use tessera_codec::Shipped;
 use tessera_codec::engine::{
     ChannelDecoders, ChannelEncoders, Model, StreamDecoder, StreamEncoder,
 };
+use tessera_codec::lines::{Comb, CombFinder, Lines};
 use tessera_codec::prior::PriorState;
 
 /// The system's allocator, which counts what each thread asks of it.
@@ -58,7 +59,15 @@ struct Session {
     samples: [Vec<f32>; 2],
     codes: [Vec<u16>; 2],
     sound: Vec<f32>,
+    lines: Vec<Lines>,
+    finder: CombFinder,
     seconds: usize,
+}
+
+fn with_comb(comb: Option<Comb>) -> Lines {
+    let mut lines = Lines::NONE;
+    lines.set_comb(comb);
+    lines
 }
 
 impl Session {
@@ -73,6 +82,8 @@ impl Session {
             samples: [vec![0.0; 6 * chunk], vec![0.0; 6 * chunk]],
             codes: [vec![0; 6 * codes], vec![0; 6 * codes]],
             sound: (0..5000).map(|n| (n as f32 * 0.05).sin() * 0.4).collect(),
+            lines: [None, Comb::new(60, [3, 2])].map(with_comb).repeat(3),
+            finder: CombFinder::new(48_000, [2, 1]),
             seconds: std::env::var("TESSERA_SECONDS").map_or(5, |s| s.parse().unwrap()),
         }
     }
@@ -80,7 +91,8 @@ impl Session {
     /// Streams with changing sizes and levels, in whole steps, in units and in two channels, with wrong
     /// calls, resets and ends in between; gives how many steps were decoded.
     fn run(&mut self) -> Option<usize> {
-        let Self { encoder, decoder, encoders, decoders, samples, codes, sound, seconds } = self;
+        let Self { encoder, decoder, encoders, decoders, samples, codes, sound, .. } = self;
+        let (lines, finder, seconds) = (&self.lines, &mut self.finder, &self.seconds);
         let [left, right] = samples;
         let (mut taken, mut steps, mut turn) = (0, 0, 0usize);
         let chunk = encoder.chunk_samples();
@@ -91,7 +103,9 @@ impl Session {
             sound[turn % size] = if turn.is_multiple_of(5) { f32::NAN } else { 0.1 };
             let done = encoder.process_into(&sound[..size], levels, &mut codes[0]).ok()?;
             taken += done.consumed;
-            let out = decoder.process_into(&codes[0][..done.produced], levels, left).ok()?;
+            finder.find(&sound[..size], turn % 3);
+            let new = &codes[0][..done.produced];
+            let out = decoder.process_with_combs(new, levels, lines, left).ok()?;
             steps += out.produced / chunk;
             if turn.is_multiple_of(3) {
                 // A step in units.

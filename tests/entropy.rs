@@ -22,6 +22,7 @@ use tessera_codec::bitstream::{
 use tessera_codec::config::{CodecConfig, VqConfig};
 use tessera_codec::engine::{InstructionSet, Model};
 use tessera_codec::files::{self, FilesError};
+use tessera_codec::lines::Kept;
 use tessera_codec::prior::{Prior, PriorCoder, PriorConfig, PriorState};
 use tessera_codec::tokens::Tokens;
 
@@ -201,7 +202,7 @@ fn the_shipped_prior_codes_the_same_on_every_instruction_set() {
             files::encode(&model, &mut source, levels, Vec::new(), &mut |_| {}).unwrap();
         let made = unpack(&bytes);
         let steps = made[0].steps(model.layout()).unwrap();
-        let header = header(&model, &prior, 1, levels, steps).with_lines(true);
+        let header = header(&model, &prior, 1, levels, steps).with_lines(Kept::SlotsAndComb);
         comes_back(&prior, &header, &made, name);
     }
     let levels = model.levels();
@@ -242,7 +243,8 @@ fn a_folder_comes_back_on_every_instruction_set() {
                 let made = unpack(&bytes);
                 let layout = model.layout().prefix(levels);
                 let steps = made[0].steps(&layout).unwrap();
-                let header = header(&model, &prior, channels, levels, steps).with_lines(true);
+                let header =
+                    header(&model, &prior, channels, levels, steps).with_lines(Kept::SlotsAndComb);
                 comes_back(&prior, &header, &made, &path.display().to_string());
                 source = audio::open(&path).unwrap();
             }

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestRunner};
 use serde_json::{Value, json};
 use tessera_codec::bitstream::{ContainerReader, ContainerWriter, Header, Item, repair};
-use tessera_codec::lines::Lines;
+use tessera_codec::lines::{Kept, Lines};
 use tessera_codec::tokens::{TokenLayout, Tokens};
 
 mod lines_at_random;
@@ -38,8 +38,10 @@ fn expected(bytes: &[u8]) -> Value {
         match item.unwrap() {
             Item::Chunk(chunk) => {
                 let codes: Vec<_> = chunk.channels.iter().map(|tokens| &tokens.levels).collect();
-                let numbers = |t: &Tokens| t.lines.iter().map(Lines::to_codes).collect::<Vec<_>>();
-                let lines: Vec<_> = match header.lines {
+                let count = header.lines.numbers();
+                let numbers = |lines: &Lines| lines.to_codes()[..count].to_vec();
+                let numbers = |t: &Tokens| t.lines.iter().map(numbers).collect::<Vec<_>>();
+                let lines: Vec<_> = match header.lines.any() {
                     true => chunk.channels.iter().map(numbers).collect(),
                     false => Vec::new(),
                 };
@@ -57,7 +59,7 @@ fn expected(bytes: &[u8]) -> Value {
         "pre_skip": header.pre_skip,
         "steps_per_chunk": header.steps_per_chunk,
         "warm_up_steps": header.warm_up_steps,
-        "lines": header.lines,
+        "lines": header.lines.numbers(),
         "model_id": header.model_id_hex(),
         "strides": header.layout.strides,
         "codebook_sizes": header.layout.codebook_sizes,
@@ -95,14 +97,15 @@ fn any_file() -> impl Strategy<Value = Vec<u8>> {
                 steps_per_chunk,
                 warm_up_steps: 5,
                 prior_id: None,
-                lines: false,
+                lines: Kept::Nothing,
             };
             let mut state = seed;
             let mut code = |size: usize| {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 ((state >> 33) as usize % size) as u16
             };
-            let header = header.with_lines(seed % 4 > 0);
+            let kept = [Kept::Nothing, Kept::Slots, Kept::SlotsAndComb, Kept::SlotsAndComb];
+            let header = header.with_lines(kept[seed as usize % 4]);
             let layout = &header.layout;
             let steps = header.steps(samples) as usize;
             let mut level = |l: usize| {
@@ -112,10 +115,11 @@ fn any_file() -> impl Strategy<Value = Vec<u8>> {
             let mut tokens: Vec<Tokens> = (0..channels)
                 .map(|_| Tokens::of_codes((0..layout.levels()).map(&mut level).collect()))
                 .collect();
-            if header.lines {
+            if header.lines.any() {
                 for tokens in &mut tokens {
                     let number = || code(1 << 16).into();
-                    tokens.lines = lines_at_random::following(Lines::NONE, steps, number);
+                    tokens.lines =
+                        lines_at_random::following(header.lines, Lines::NONE, steps, number);
                 }
             }
             let mut writer = ContainerWriter::new(Vec::new(), header.clone()).unwrap();

@@ -4,6 +4,7 @@
 
 use proptest::prelude::*;
 use tessera_codec::bitstream::Header;
+use tessera_codec::lines::Kept;
 use tessera_codec::token_files::{Format, TokenFile, TokenFileError};
 use tessera_codec::tokens::{TokenLayout, Tokens};
 
@@ -19,7 +20,7 @@ fn header(layout: TokenLayout, channels: u16, rate: u32, samples: u64) -> Header
         steps_per_chunk: Header::steps_per_second(48_000, 480, &layout, channels),
         warm_up_steps: 9,
         prior_id: None,
-        lines: false,
+        lines: Kept::Nothing,
         layout,
     }
 }

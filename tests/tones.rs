@@ -9,7 +9,8 @@ use std::io::Cursor;
 use rustfft::num_complex::Complex;
 use tessera_codec::bitstream::ContainerReader;
 use tessera_codec::engine::Model;
-use tessera_codec::files;
+use tessera_codec::files::{self, Encoding};
+use tessera_codec::lines::Selection;
 
 use support::{Random, Signal};
 
@@ -18,9 +19,9 @@ mod support;
 const RATE: f64 = 48_000.0;
 
 /// The channels coded as a file, and decoded.
-fn coded(model: &Model, levels: usize, channels: &[Vec<f32>]) -> Vec<Vec<f32>> {
+fn coded(model: &Model, encoding: impl Into<Encoding>, channels: &[Vec<f32>]) -> Vec<Vec<f32>> {
     let mut source = Signal::new(RATE as u32, channels.to_vec());
-    let (tsr, _) = files::encode(model, &mut source, levels, Vec::new(), &mut |_| {}).unwrap();
+    let (tsr, _) = files::encode(model, &mut source, encoding, Vec::new(), &mut |_| {}).unwrap();
     let mut reader = ContainerReader::open(Cursor::new(tsr)).unwrap();
     let mut out = vec![Vec::new(); channels.len()];
     let mut take = |block: &[Vec<f32>]| {
@@ -100,6 +101,41 @@ fn a_tone_begins_and_ends_when_it_does() {
     let loudness = |seconds: f64| level(&out[(seconds * RATE) as usize..][..960], 1_500.0) + 12.0;
     assert!(loudness(0.42) < -30.0 && loudness(1.35) < -30.0, "silence around it");
     assert!(loudness(0.58) > -3.0 && loudness(1.2) > -3.0, "and not within");
+}
+
+#[test]
+fn a_voice_has_its_partials_where_they_are() {
+    let model = Model::shipped().unwrap();
+    // Pulses at a pitch that rises and falls between 190 and 210 Hz.
+    let mut phase = 0.0;
+    let voice: Vec<f32> = (0..120_000)
+        .map(|n| {
+            phase += (200.0 + 10.0 * (TAU * 0.8 * f64::from(n) / RATE).sin()) / RATE;
+            let partial = |k: i32| (TAU * f64::from(k) * phase).cos() / f64::from(k).powf(0.8);
+            (0.05 * (1..=25).map(partial).sum::<f64>()) as f32
+        })
+        .collect();
+    // How much louder partials are than what is between them, from 1.1 to 2.3 kHz, in dB.
+    let stand_out = |comb: u8| {
+        let lines = Some(Selection { most: 0, comb, ..Selection::MANY });
+        let out = coded(&model, Encoding { levels: 5, lines }, std::slice::from_ref(&voice));
+        let mut all = 0.0;
+        for window in 5..20 {
+            let (first, length) = (window * 4_800, 4_800);
+            let middle = (first + length / 2) as f64 / RATE;
+            let pitch = 200.0 + 10.0 * (TAU * 0.8 * middle).sin();
+            let sound = &out[0][first..][..length];
+            let near = |hertz: f64| {
+                [-8.0, 0.0, 8.0].map(|by| level(sound, hertz + by)).iter().sum::<f64>()
+            };
+            let partials =
+                (6..11).map(|k| near(f64::from(k) * pitch) - near((f64::from(k) + 0.5) * pitch));
+            all += partials.sum::<f64>() / 3.0 / 5.0 / 15.0;
+        }
+        all
+    };
+    let (with, without) = (stand_out(3), stand_out(0));
+    assert!(with > without + 5.0, "{with} dB with combs, {without} without");
 }
 
 #[test]

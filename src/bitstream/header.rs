@@ -2,6 +2,7 @@
 
 use super::chunk::{MAX_CHUNKS, MAX_PAYLOAD};
 use super::lines;
+use crate::lines::Kept;
 use crate::model_files::id_hex;
 use crate::tokens::{LayoutError, MAX_LEVELS, TokenLayout};
 use std::ops::RangeInclusive;
@@ -43,6 +44,7 @@ const PAYLOAD_BIT_PACKED: u8 = 0;
 const PAYLOAD_PRIOR: u8 = 1;
 /// The flag of lines; the others are those of later versions.
 const FLAG_LINES: u8 = 1;
+const FLAG_COMBS: u8 = 2;
 
 /// Why a header cannot be read, or must not be written.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -105,6 +107,7 @@ pub enum HeaderError {
 ///
 /// ```
 /// use tessera_codec::bitstream::Header;
+/// use tessera_codec::lines::Kept;
 /// use tessera_codec::tokens::TokenLayout;
 ///
 /// let layout = TokenLayout { strides: vec![4, 2, 1, 1], codebook_sizes: vec![1024; 4] };
@@ -119,7 +122,7 @@ pub enum HeaderError {
 ///     steps_per_chunk: Header::steps_per_second(48_000, 480, &layout, 2),
 ///     warm_up_steps: 10,
 ///     prior_id: None,
-///     lines: false,
+///     lines: Kept::Nothing,
 ///     layout,
 /// };
 /// header.validate()?;
@@ -156,8 +159,8 @@ pub struct Header {
     pub warm_up_steps: u16,
     /// Hash of the prior that the payloads are coded with; `None` where codes are packed plainly.
     pub prior_id: Option<[u8; 16]>,
-    /// Whether the tokens have lines beside their codes.
-    pub lines: bool,
+    /// The lines that the tokens have beside their codes.
+    pub lines: Kept,
 }
 
 impl Header {
@@ -179,7 +182,7 @@ impl Header {
     }
 
     /// The header of a file of the same codes with lines beside them or without, in chunks that have room for them.
-    pub fn with_lines(self, lines: bool) -> Self {
+    pub fn with_lines(self, lines: Kept) -> Self {
         let header = Self { lines, ..self };
         Self { steps_per_chunk: header.steps_per_chunk.min(header.most_steps()).max(1), ..header }
     }
@@ -295,10 +298,7 @@ impl Header {
 
     /// Bytes that the lines of `steps` steps take at least and at most.
     fn lines_bytes(&self, steps: usize) -> (usize, usize) {
-        match self.lines {
-            true => lines::least_and_most_bytes(self.channels.into(), steps),
-            false => (0, 0),
-        }
+        lines::least_and_most_bytes(self.lines, self.channels.into(), steps)
     }
 
     /// Bytes of a payload that say how it is coded.
@@ -337,6 +337,11 @@ impl Header {
             None => (PAYLOAD_BIT_PACKED, &[][..]),
             Some(id) => (PAYLOAD_PRIOR, &id[..]),
         };
+        let flags = match self.lines {
+            Kept::Nothing => 0,
+            Kept::Slots => FLAG_LINES,
+            Kept::SlotsAndComb => FLAG_COMBS,
+        };
         let length = FIXED_BYTES + LEVEL_BYTES * self.layout.levels() + prior.len();
         let mut bytes = Vec::with_capacity(length);
         bytes.extend(MAGIC);
@@ -349,7 +354,7 @@ impl Header {
         bytes.extend(self.codec_rate.to_be_bytes());
         bytes.extend(self.hop.to_be_bytes());
         bytes.extend(self.pre_skip.to_be_bytes());
-        bytes.extend([kind, if self.lines { FLAG_LINES } else { 0 }]);
+        bytes.extend([kind, flags]);
         bytes.push(self.steps_per_chunk);
         bytes.extend(self.warm_up_steps.to_be_bytes());
         bytes.push(self.layout.levels() as u8);
@@ -412,7 +417,7 @@ impl Header {
         let warm_up_steps = fields.u16().ok_or_else(short)?;
         let levels = usize::from(fields.u8().ok_or_else(short)?);
         for (feature, value, last_known) in
-            [("payload kind", kind, PAYLOAD_PRIOR), ("flags", flags, FLAG_LINES)]
+            [("payload kind", kind, PAYLOAD_PRIOR), ("flags", flags, FLAG_COMBS)]
         {
             if value > last_known {
                 return Err(HeaderError::UnsupportedFeature { feature, value });
@@ -447,7 +452,11 @@ impl Header {
             steps_per_chunk,
             warm_up_steps,
             prior_id,
-            lines: flags == FLAG_LINES,
+            lines: match flags {
+                FLAG_LINES => Kept::Slots,
+                FLAG_COMBS => Kept::SlotsAndComb,
+                _ => Kept::Nothing,
+            },
         })
     }
 
@@ -515,7 +524,7 @@ pub(super) mod tests {
             steps_per_chunk: 25,
             warm_up_steps: 10,
             prior_id: None,
-            lines: false,
+            lines: Kept::Nothing,
         }
     }
 

@@ -4,13 +4,14 @@
 //! the end of the next, half of them at the same pitch and nearly half at the same level.
 
 use super::bits::{BitReader, BitWriter};
-use crate::lines::{LEVELS, Line, Lines, MOST_BENT, MOST_SWELLED, PITCHES, SLOTS};
+use super::combs;
+use crate::lines::{Kept, LEVELS, Line, Lines, MOST_BENT, MOST_SWELLED, PITCHES, SLOTS};
 
 /// The most bits of a line that goes on, and of one that begins.
 const GOES_ON_BITS: usize = 9 + 8;
 const BEGINS_BITS: usize = 3 + 10 + LEVEL_BITS as usize + 1;
 /// The most bits that say in which step lines begin next.
-const NEXT_BITS: usize = 1 + 16;
+pub(super) const NEXT_BITS: usize = 1 + 16;
 /// The most bits that the lines of a step of a channel take.
 const STEP_BITS: usize = SLOTS * max(GOES_ON_BITS, BEGINS_BITS) + NEXT_BITS;
 const SLOT_BITS: u32 = SLOTS.ilog2();
@@ -22,13 +23,44 @@ const fn max(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
 }
 
-/// Bytes that the lines of `channels` channels and `steps` steps take at least and at most.
-pub(super) const fn least_and_most_bytes(channels: usize, steps: usize) -> (usize, usize) {
-    (channels.div_ceil(8), (channels * (steps * STEP_BITS + NEXT_BITS)).div_ceil(8))
+/// Bytes that what is `kept` of the lines of `channels` channels and `steps` steps takes at least and at most.
+pub(super) const fn least_and_most_bytes(
+    kept: Kept,
+    channels: usize,
+    steps: usize,
+) -> (usize, usize) {
+    let (least, most) = match kept {
+        Kept::Nothing => (0, 0),
+        Kept::Slots => (1, steps * STEP_BITS + NEXT_BITS),
+        Kept::SlotsAndComb => (2, steps * (STEP_BITS + combs::STEP_BITS) + 2 * NEXT_BITS),
+    };
+    ((channels * least).div_ceil(8), (channels * most).div_ceil(8))
 }
 
-/// Writes the lines of a channel, one [`Lines`] for each step. No line goes further in a step than it can.
-pub(super) fn write(writer: &mut BitWriter, lines: &[Lines]) {
+/// Writes what is `kept` of the lines of a channel, one [`Lines`] for each step. No line goes further in a step than it
+/// can.
+pub(super) fn write(writer: &mut BitWriter, kept: Kept, lines: &[Lines]) {
+    if kept.any() {
+        write_slots(writer, lines);
+    }
+    if kept == Kept::SlotsAndComb {
+        combs::write(writer, lines);
+    }
+}
+
+/// Reads what is `kept` of the lines of a channel in a chunk of `steps` steps; `None` when no lines have these bits.
+pub(super) fn read(reader: &mut BitReader, kept: Kept, steps: usize) -> Option<Vec<Lines>> {
+    if !kept.any() {
+        return Some(Vec::new());
+    }
+    let mut lines = read_slots(reader, steps)?;
+    if kept == Kept::SlotsAndComb {
+        combs::read(reader, &mut lines)?;
+    }
+    Some(lines)
+}
+
+fn write_slots(writer: &mut BitWriter, lines: &[Lines]) {
     let before = |step: usize| step.checked_sub(1).map_or(Lines::NONE, |step| lines[step]);
     let begin = |step: &usize| begun(&before(*step), &lines[*step]).next().is_some();
     let next = |from: usize| (from..lines.len()).find(begin);
@@ -54,8 +86,7 @@ pub(super) fn write(writer: &mut BitWriter, lines: &[Lines]) {
     }
 }
 
-/// Reads the lines of a channel in a chunk of `steps` steps; `None` when no lines have these bits.
-pub(super) fn read(reader: &mut BitReader, steps: usize) -> Option<Vec<Lines>> {
+fn read_slots(reader: &mut BitReader, steps: usize) -> Option<Vec<Lines>> {
     let mut all = Vec::with_capacity(steps);
     let mut before = Lines::NONE;
     let mut next = read_next(reader, 0)?;
@@ -99,7 +130,7 @@ fn begun<'a>(before: &'a Lines, now: &'a Lines) -> impl Iterator<Item = (usize, 
 }
 
 /// After how many more steps lines begin, if they do: an exponential Golomb code of order 1.
-fn write_next(writer: &mut BitWriter, gap: Option<usize>) {
+pub(super) fn write_next(writer: &mut BitWriter, gap: Option<usize>) {
     writer.write(gap.is_some().into(), 1);
     if let Some(gap) = gap {
         let value = gap as u32 + 2;
@@ -109,7 +140,7 @@ fn write_next(writer: &mut BitWriter, gap: Option<usize>) {
 }
 
 /// The step in which lines begin next, counted from `from`; the outer `None` when that cannot be.
-fn read_next(reader: &mut BitReader, from: usize) -> Option<Option<usize>> {
+pub(super) fn read_next(reader: &mut BitReader, from: usize) -> Option<Option<usize>> {
     if reader.read(1)? == 0 {
         return Some(None);
     }
@@ -262,7 +293,7 @@ mod tests {
 
     fn bits(lines: &[Lines]) -> Vec<u8> {
         let mut writer = BitWriter::new();
-        write(&mut writer, lines);
+        write(&mut writer, Kept::Slots, lines);
         writer.into_bytes()
     }
 
@@ -270,15 +301,15 @@ mod tests {
         #[test]
         fn what_is_written_is_read(lines in any_lines()) {
             let bytes = bits(&lines);
-            prop_assert!(bytes.len() <= least_and_most_bytes(1, lines.len()).1);
+            prop_assert!(bytes.len() <= least_and_most_bytes(Kept::Slots, 1, lines.len()).1);
             let mut reader = BitReader::new(&bytes);
-            prop_assert_eq!(read(&mut reader, lines.len()), Some(lines));
+            prop_assert_eq!(read(&mut reader, Kept::Slots, lines.len()), Some(lines));
             prop_assert!(reader.remaining() < 8);
         }
 
         #[test]
         fn any_bits_are_lines_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400), steps in 0usize..255) {
-            if let Some(lines) = read(&mut BitReader::new(&bytes), steps) {
+            if let Some(lines) = read(&mut BitReader::new(&bytes), Kept::Slots, steps) {
                 prop_assert_eq!(lines.len(), steps);
                 prop_assert!(lines.windows(2).all(|pair| pair[0].may_precede(&pair[1])));
             }
@@ -289,8 +320,8 @@ mod tests {
     fn no_lines_are_one_bit() {
         assert_eq!(bits(&[Lines::NONE; 255]), [0]);
         assert_eq!(bits(&[]), [0]);
-        assert_eq!(read(&mut BitReader::new(&[0]), 255), Some(vec![Lines::NONE; 255]));
-        assert_eq!(least_and_most_bytes(32, 255).0, 4);
+        assert_eq!(read(&mut BitReader::new(&[0]), Kept::Slots, 255), Some(vec![Lines::NONE; 255]));
+        assert_eq!(least_and_most_bytes(Kept::Slots, 32, 255).0, 4);
     }
 
     #[test]
@@ -305,7 +336,7 @@ mod tests {
         let bytes = bits(&lines);
         let written: String = bytes.iter().map(|byte| format!("{byte:08b}")).collect();
         assert_eq!(written.trim_end_matches('0'), expected.replace(' ', "").trim_end_matches('0'));
-        assert_eq!(read(&mut BitReader::new(&bytes), 5), Some(lines.to_vec()));
+        assert_eq!(read(&mut BitReader::new(&bytes), Kept::Slots, 5), Some(lines.to_vec()));
     }
 
     #[test]
@@ -314,7 +345,7 @@ mod tests {
             let mut writer = BitWriter::new();
             bits.bytes().filter(|b| *b != b' ').for_each(|b| writer.write((b - b'0').into(), 1));
             writer.write(0, 32);
-            read(&mut BitReader::new(&writer.into_bytes()), steps).is_none()
+            read(&mut BitReader::new(&writer.into_bytes()), Kept::Slots, steps).is_none()
         };
         let first = "1 10 000 000000101 01010 0";
         assert!(!refused(&format!("{first} 0"), 2));
@@ -328,6 +359,6 @@ mod tests {
         assert!(refused(&format!("{first} 0 11111 0 111 0"), 2), "eleven pitches further");
         assert!(refused(&format!("{first} 0 0 11111 111"), 2), "eight levels louder");
         assert!(refused(&format!("{first} 0 11111 1 010 0"), 2), "below the first pitch");
-        assert!(read(&mut BitReader::new(&[]), 0).is_none());
+        assert!(read(&mut BitReader::new(&[]), Kept::Slots, 0).is_none());
     }
 }

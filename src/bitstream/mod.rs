@@ -16,6 +16,7 @@
 //! ```
 //! use std::io::Cursor;
 //! use tessera_codec::bitstream::{ContainerReader, ContainerWriter, Header, Item};
+//! use tessera_codec::lines::Kept;
 //! use tessera_codec::tokens::{TokenLayout, Tokens};
 //!
 //! let layout = TokenLayout { strides: vec![2, 1], codebook_sizes: vec![1024, 1024] };
@@ -30,7 +31,7 @@
 //!     steps_per_chunk: Header::steps_per_second(48_000, 480, &layout, 1),
 //!     warm_up_steps: 10,
 //!     prior_id: None,
-//!     lines: false,
+//!     lines: Kept::Nothing,
 //!     layout,
 //! };
 //!
@@ -62,6 +63,7 @@
 mod ahead;
 pub mod bits;
 mod chunk;
+mod combs;
 mod damage;
 mod file;
 mod header;

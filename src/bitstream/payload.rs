@@ -112,9 +112,9 @@ pub(super) fn encode(
     coded: Option<Vec<u8>>,
     mut bytes: Vec<u8>,
 ) -> Vec<u8> {
-    if header.lines {
+    if header.lines.any() {
         let mut writer = BitWriter::append_to(bytes);
-        channels.iter().for_each(|tokens| lines::write(&mut writer, &tokens.lines));
+        channels.iter().for_each(|tokens| lines::write(&mut writer, header.lines, &tokens.lines));
         bytes = writer.into_bytes();
     }
     if header.prior_id.is_none() {
@@ -150,11 +150,13 @@ fn split_lines<'a>(
     payload: &'a [u8],
 ) -> Option<(Vec<Vec<Lines>>, &'a [u8])> {
     let channels = usize::from(header.channels);
-    if !header.lines {
+    if !header.lines.any() {
         return Some((vec![Vec::new(); channels], payload));
     }
     let mut reader = BitReader::new(payload);
-    let lines = (0..channels).map(|_| lines::read(&mut reader, steps)).collect::<Option<_>>()?;
+    let lines = (0..channels)
+        .map(|_| lines::read(&mut reader, header.lines, steps))
+        .collect::<Option<_>>()?;
     // Zeros fill the last byte.
     let codes = payload.len() - reader.remaining() / 8;
     Some((lines, &payload[codes..]))

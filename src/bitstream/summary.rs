@@ -147,7 +147,7 @@ impl<R: Read + Seek> ContainerReader<R> {
             codec_rate: header.codec_rate,
             step_seconds,
             levels: (0..layout.levels()).map(level).collect(),
-            lines: (header.lines && decoded_steps > 0)
+            lines: (header.lines.any() && decoded_steps > 0)
                 .then(|| lines as f64 / (decoded_steps * usize::from(header.channels)) as f64),
             kbps,
             file_bytes,

@@ -42,8 +42,10 @@ pub enum WriteError {
         /// The channel, from 0.
         channel: usize,
     },
-    /// Lines that are another one from a step to the next without having ended.
-    #[error("lines of channel {channel} go further in a step than a line can: end them first")]
+    /// Lines that are another one from a step to the next without having ended, or combs that the header does not have.
+    #[error(
+        "lines of channel {channel} go further in a step than a line can, or have combs that the header does not keep"
+    )]
     Lines {
         /// The channel, from 0.
         channel: usize,
@@ -239,11 +241,12 @@ impl<W: Write> ContainerWriter<W> {
 
     /// Whether there are lines where the header says so, and they go no further than lines can.
     fn check_lines(&self, channel: usize, steps: usize, tokens: &Tokens) -> Result<(), WriteError> {
-        if tokens.lines.len() != if self.header.lines { steps } else { 0 } {
+        if tokens.lines.len() != if self.header.lines.any() { steps } else { 0 } {
             return Err(WriteError::Shape { channel });
         }
         let before = self.pending.get(channel).and_then(|pending| pending.lines.last());
-        match Lines::follow(before.into_iter().chain(&tokens.lines)) {
+        let follow = Lines::follow(before.into_iter().chain(&tokens.lines));
+        match follow && self.header.lines.is_all_of(&tokens.lines) {
             true => Ok(()),
             false => Err(WriteError::Lines { channel }),
         }

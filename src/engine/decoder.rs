@@ -14,6 +14,7 @@ use super::schedule::{Schedule, normalize_cost, product_cost, split};
 use super::step::{Phase, Progress, Work};
 use super::synthesis::SynthesisState;
 use crate::config::CodecConfig;
+use crate::lines::{Comb, Lines};
 
 /// A part of the decoder's work on a step.
 #[derive(Debug, Clone)]
@@ -151,6 +152,10 @@ struct State {
     samples: Box<[f32]>,
     /// Number in the stream of the first frame at work.
     frame: u64,
+    /// Steps at work, or those that were at work last.
+    steps: usize,
+    /// Combs at the end of these steps, behind that of the step before them.
+    combs: Box<[Option<Comb>]>,
 }
 
 impl StreamDecoder {
@@ -183,6 +188,8 @@ impl StreamDecoder {
             colour: None,
             samples: zeros(batch * model.chunk_samples()),
             frame: 0,
+            steps: 0,
+            combs: vec![None; batch + 1].into(),
         };
         Self { model: model.clone(), step: 0, phase: Phase::Idle, state, batch }
     }
@@ -231,6 +238,21 @@ impl StreamDecoder {
         levels: usize,
         samples: &mut [f32],
     ) -> Result<Progress, EngineError> {
+        self.process_with_combs(codes, levels, &[], samples)
+    }
+
+    /// As [`process_into`](Self::process_into), with the combs of `lines`, one for each step, drawn into the sound; what
+    /// stands in slots is for a [`LinePlayer`](crate::lines::LinePlayer). A step whose lines are missing has no comb.
+    ///
+    /// # Errors
+    /// As [`process_into`](Self::process_into).
+    pub fn process_with_combs(
+        &mut self,
+        codes: &[u16],
+        levels: usize,
+        lines: &[Lines],
+        samples: &mut [f32],
+    ) -> Result<Progress, EngineError> {
         self.check_codes(codes, levels)?;
         let per_step = self.model.codes_per_step(levels);
         check_room(samples.len(), self.chunk_samples())?;
@@ -243,7 +265,8 @@ impl StreamDecoder {
             if steps == 0 || self.phase != Phase::Idle {
                 return Ok(progress);
             }
-            self.start(&codes[progress.consumed..], Work { steps, levels });
+            let lines = lines.get(progress.consumed / per_step..).unwrap_or_default();
+            self.start(&codes[progress.consumed..], lines, Work { steps, levels });
             progress.consumed += steps * per_step;
         }
     }
@@ -278,6 +301,7 @@ impl StreamDecoder {
         self.phase = Phase::Idle;
         self.state.blocks.iter_mut().for_each(BlockState::reset);
         self.state.synthesis.reset();
+        self.state.combs.fill(None);
         if let Some(colour) = &mut self.state.colour {
             colour.reset();
         }
@@ -302,7 +326,7 @@ impl StreamDecoder {
         if self.phase != Phase::Idle {
             return Err(EngineError::Busy);
         }
-        self.start(codes, Work { steps: 1, levels });
+        self.start(codes, &[], Work { steps: 1, levels });
         Ok(())
     }
 
@@ -364,6 +388,7 @@ impl StreamDecoder {
             + s.blocks.iter().map(|b| b.bytes() + size_of_val(b)).sum::<usize>()
             + s.codes.iter().map(|c| size_of_val(c.as_ref()) + size_of_val(c)).sum::<usize>()
             + s.synthesis.bytes()
+            + size_of_val(&*s.combs)
             + s.colour.as_ref().map_or(0, Colour::bytes)
     }
 
@@ -380,8 +405,15 @@ impl StreamDecoder {
         }
     }
 
-    /// Sorts the codes of some steps by level.
-    fn start(&mut self, codes: &[u16], work: Work) {
+    /// Sorts the codes of some steps by level, and puts their combs behind the last.
+    fn start(&mut self, codes: &[u16], lines: &[Lines], work: Work) {
+        let combs = &mut self.state.combs;
+        combs[0] = combs[self.state.steps];
+        self.state.steps = work.steps;
+        for (step, comb) in combs[1..=work.steps].iter_mut().enumerate() {
+            *comb = lines.get(step).and_then(Lines::comb);
+        }
+
         let mut rest = codes;
         for step in 0..work.steps {
             for (level, all) in self.state.codes.iter_mut().enumerate().take(work.levels) {
@@ -495,6 +527,10 @@ impl State {
     fn spectrum(&mut self, weights: &Weights, kernels: Kernels, frame: usize) {
         let width = weights.head.outputs();
         let head = &self.head[frame * width..][..width];
-        weights.synthesis.spectrum(kernels, head, &mut self.synthesis);
+        let per_step = weights.layout.frames_per_step();
+        let (step, place) = (frame / per_step, frame % per_step);
+        let share = (place + 1) as f32 / per_step as f32;
+        let teeth = Comb::between(self.combs[step], self.combs[step + 1], share);
+        weights.synthesis.spectrum(kernels, head, teeth.as_ref(), &mut self.synthesis);
     }
 }

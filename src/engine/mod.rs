@@ -42,6 +42,7 @@ mod band_levels;
 pub(crate) mod block;
 mod channels;
 mod colour;
+mod comb;
 mod decoder;
 mod encoder;
 mod error;

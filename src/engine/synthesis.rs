@@ -5,9 +5,11 @@ use std::sync::Arc;
 use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlannerScalar};
 
+use super::comb::CombShape;
 use super::kernels::Kernels;
 use crate::config::CodecConfig;
 use crate::harmonics::Excitation;
+use crate::lines::Teeth;
 use crate::math;
 use crate::synthesis::{self, Head};
 
@@ -15,6 +17,7 @@ use crate::synthesis::{self, Head};
 pub struct Synthesis {
     hop: usize,
     head: Head,
+    comb: CombShape,
     shape: Box<[f32]>,
     /// `e^(2 pi i k / window)` for the first half of the turn.
     turns: Box<[Complex32]>,
@@ -52,9 +55,11 @@ impl Synthesis {
             let (cos, sin) = math::cos_sin_of_turn(k, window);
             Complex32::new(cos as f32, sin as f32)
         });
+        let head = Head::new(config, noise);
         Self {
             hop: config.hop,
-            head: Head::new(config, noise),
+            comb: CombShape::new(config, head.learned, head.envelope.bins()),
+            head,
             shape: synthesis::window_shape(window, config.hop).into(),
             turns: turns.collect(),
             inverse: FftPlannerScalar::new().plan_fft_inverse(window / 2),
@@ -81,8 +86,15 @@ impl Synthesis {
         self.head.harmonics.excite(re, im, excitation);
     }
 
-    /// The second part: the bins above, and all of them as [`transform`](Self::transform) takes them.
-    pub fn spectrum(&self, kernels: Kernels, head: &[f32], state: &mut SynthesisState) {
+    /// The second part: the bins above, shaped by `teeth` if a comb is known, and all of them as
+    /// [`transform`](Self::transform) takes them.
+    pub fn spectrum(
+        &self,
+        kernels: Kernels,
+        head: &[f32],
+        teeth: Option<&Teeth>,
+        state: &mut SynthesisState,
+    ) {
         let SynthesisState { magnitudes, voicing, excitation, re, im, buffer, .. } = state;
         let half = buffer.len();
         let row = self.head.split(head);
@@ -91,6 +103,9 @@ impl Synthesis {
         kernels.voice(voicing, excitation, above_re, above_im);
         kernels.lead(&row, above_re, above_im);
         self.head.envelope.expand(row.bands, magnitudes);
+        if let Some(teeth) = teeth {
+            self.comb.shape(teeth, magnitudes);
+        }
         kernels.amplify(magnitudes, above_re, above_im);
         // Real samples have real outermost bins.
         (im[0], im[half]) = (0.0, 0.0);
@@ -122,7 +137,10 @@ impl Synthesis {
 
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
-        self.head.bytes() + size_of_val(&*self.shape) + size_of_val(&*self.turns)
+        self.head.bytes()
+            + self.comb.bytes()
+            + size_of_val(&*self.shape)
+            + size_of_val(&*self.turns)
     }
 }
 

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlannerScalar};
 
-use super::{LEVEL_STEP, LEVELS, LOWEST, Line, Lines, PITCHES, PITCHES_PER_OCTAVE, SLOTS, SOFTEST};
+use super::{
+    CombFinder, Kept, LEVEL_STEP, LEVELS, LOWEST, Line, Lines, PITCHES, PITCHES_PER_OCTAVE, SLOTS,
+    SOFTEST,
+};
 use crate::config::CodecConfig;
 use crate::{math, real_fft};
 
@@ -58,15 +61,28 @@ pub struct Selection {
     pub begins: f32,
     /// And to go on.
     pub goes_on: f32,
+    /// How strong a comb is to begin, as the sum of its strengths; 0 for no combs.
+    pub comb: u8,
+    /// And how much stronger it is to be, to begin and to go on, for each line that there is beside it.
+    pub beside: u8,
 }
 
 impl Selection {
     /// Those that stand out most: 0.15 kbps or so where there are any.
-    pub const FEW: Self = Self { most: 3, begins: 28.0, goes_on: 20.0 };
+    pub const FEW: Self = Self { most: 3, begins: 31.0, goes_on: 23.0, comb: 4, beside: 1 };
     /// None at all.
-    pub const NONE: Self = Self { most: 0, ..Self::FEW };
+    pub const NONE: Self = Self { most: 0, comb: 0, ..Self::FEW };
     /// All that are worth drawing: up to 0.5 kbps.
-    pub const MANY: Self = Self { most: SLOTS, begins: 20.0, goes_on: 12.0 };
+    pub const MANY: Self = Self { most: SLOTS, begins: 20.0, goes_on: 12.0, comb: 3, beside: 0 };
+
+    /// What there may be.
+    pub fn kept(&self) -> Kept {
+        match (self.comb, self.most) {
+            (1.., _) => Kept::SlotsAndComb,
+            (0, 1..) => Kept::Slots,
+            (0, 0) => Kept::Nothing,
+        }
+    }
 }
 
 /// A peak of a spectrum.
@@ -120,6 +136,7 @@ pub struct LineFinder {
     spectrum: Box<[f32]>,
     sums: Box<[f64]>,
     peaks: Vec<Peak>,
+    comb: Option<CombFinder>,
     lines: Lines,
     /// Slots whose line has ended in this step.
     ended: [bool; SLOTS],
@@ -135,6 +152,8 @@ impl LineFinder {
     /// For samples at `rate` Hz in steps of `step` samples, at least 1, whose decoder lags by `lag` samples.
     pub fn new(rate: u32, step: usize, lag: usize, selection: Selection) -> Self {
         let window = window(rate);
+        let comb =
+            (selection.comb > 0).then(|| CombFinder::new(rate, [selection.comb, selection.beside]));
         let (rate, step) = (f64::from(rate.max(1)), step.max(1));
         let size = (window * 7 / 5).next_power_of_two();
         let width = rate / size as f64;
@@ -170,6 +189,7 @@ impl LineFinder {
             sums: vec![0.0; half + 2].into(),
             // No two bins beside each other are peaks.
             peaks: Vec::with_capacity(half / 2 + 1),
+            comb,
             lines: Lines::NONE,
             ended: [false; SLOTS],
             forward,
@@ -181,13 +201,13 @@ impl LineFinder {
     pub fn of_codec(config: &CodecConfig, selection: Selection) -> Option<Self> {
         let (rate, step, lag) =
             (config.sample_rate, config.samples_per_step(), config.lag_samples());
-        (selection.most > 0).then(|| Self::new(rate, step, lag, selection))
+        selection.kept().any().then(|| Self::new(rate, step, lag, selection))
     }
 
     /// Whether the lines of such a codec are where they were heard. Where the decoder lags by less than half of
     /// the window that they are looked for in, they come late, by up to 30 ms.
     pub fn keeps_time(config: &CodecConfig) -> bool {
-        2 * config.lag_samples() >= window(config.sample_rate)
+        2 * config.lag_samples() >= window(config.sample_rate) && CombFinder::keeps_time(config)
     }
 
     /// Takes samples, and appends the lines of each step that they complete to `found`.
@@ -203,7 +223,13 @@ impl LineFinder {
             self.filled += count;
             rest = later;
             if self.filled == self.step {
-                found.push(self.look());
+                let mut lines = self.look();
+                let newest = self.samples.len() - self.step;
+                let comb = self.comb.as_mut();
+                lines.set_comb(comb.and_then(|comb| {
+                    comb.find(&self.samples[newest..], self.lines.iter().count())
+                }));
+                found.push(lines);
                 self.samples.copy_within(self.step.., 0);
                 self.filled = 0;
             }
@@ -214,6 +240,7 @@ impl LineFinder {
     pub fn reset(&mut self) {
         self.samples.fill(0.0);
         self.filled = 0;
+        self.comb.iter_mut().for_each(CombFinder::reset);
         self.lines = Lines::NONE;
     }
 

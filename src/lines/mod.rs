@@ -26,14 +26,24 @@
 //! assert!((loudest - 0.25).abs() < 0.05);
 //! ```
 
+mod comb;
+mod comb_finder;
 mod finder;
 mod player;
 
+pub(crate) use comb::Teeth;
+pub use comb::{
+    COMB_BANDS, COMB_EDGES, COMB_LOWEST, COMB_PITCHES, COMB_PITCHES_PER_OCTAVE, Comb, STRENGTHS,
+    STRONGEST,
+};
+pub use comb_finder::CombFinder;
 pub use finder::{LineFinder, Selection};
 pub use player::LinePlayer;
 
-/// The most lines at a time.
+/// The most lines at a time, beside a comb.
 pub const SLOTS: usize = 8;
+/// Numbers that the lines of a step are: one for each slot, and one for the comb.
+pub const NUMBERS: usize = SLOTS + 1;
 /// The lowest pitch, in Hz.
 pub const LOWEST: f64 = 512.0;
 /// Pitches of an octave: 9.4 cents lie between two.
@@ -83,34 +93,47 @@ impl Line {
 }
 
 /// The lines at the end of a step, in slots: what stands in a slot at the end of two steps that follow one another
-/// is the same line, which went from one to the other.
+/// is the same line, which went from one to the other. And those of a comb, if there is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Lines([Option<Line>; SLOTS]);
+pub struct Lines {
+    slots: [Option<Line>; SLOTS],
+    comb: Option<Comb>,
+}
 
 impl Lines {
     /// None at all.
-    pub const NONE: Self = Self([None; SLOTS]);
+    pub const NONE: Self = Self { slots: [None; SLOTS], comb: None };
 
     /// By slot.
     pub fn slots(&self) -> &[Option<Line>; SLOTS] {
-        &self.0
+        &self.slots
     }
 
     /// Puts `line`, or none, into `slot`, if there is one of that number.
     pub fn set(&mut self, slot: usize, line: Option<Line>) {
-        if let Some(place) = self.0.get_mut(slot) {
+        if let Some(place) = self.slots.get_mut(slot) {
             *place = line;
         }
     }
 
-    /// All there are.
+    /// The comb.
+    pub fn comb(&self) -> Option<Comb> {
+        self.comb
+    }
+
+    /// Puts `comb`, or none, in its place.
+    pub fn set_comb(&mut self, comb: Option<Comb>) {
+        self.comb = comb;
+    }
+
+    /// All there are in slots.
     pub fn iter(&self) -> impl Iterator<Item = Line> {
-        self.0.iter().copied().flatten()
+        self.slots.iter().copied().flatten()
     }
 
     /// Whether `next` may follow: lines that stay in their slot are no further apart than a line can go.
     pub fn may_precede(&self, next: &Self) -> bool {
-        let mut pairs = self.0.iter().zip(&next.0);
+        let mut pairs = self.slots.iter().zip(&next.slots);
         pairs.all(|pair| !matches!(pair, (Some(now), Some(later)) if !now.may_become(*later)))
     }
 
@@ -122,32 +145,87 @@ impl Lines {
             .all(|now| before.replace(now).is_none_or(|before| before.may_precede(now)))
     }
 
-    /// As numbers: for each slot 0, or `1 + 32 pitch + level`.
+    /// As numbers: for each slot 0, or `1 + 32 pitch + level`; then that of the comb, or 0.
     ///
     /// ```
-    /// use tessera_codec::lines::{Line, Lines};
+    /// use tessera_codec::lines::{Comb, Line, Lines};
     ///
     /// let mut lines = Lines::NONE;
     /// lines.set(2, Line::new(100, 20));
-    /// assert_eq!(lines.to_codes(), [0, 0, 3221, 0, 0, 0, 0, 0]);
+    /// lines.set_comb(Comb::new(50, [3, 1]));
+    /// assert_eq!(lines.to_codes(), [0, 0, 3221, 0, 0, 0, 0, 0, 814]);
     /// assert_eq!(Lines::from_codes(&lines.to_codes()), Some(lines));
     /// ```
-    pub fn to_codes(&self) -> [u16; SLOTS] {
-        self.0.map(|line| {
-            line.map_or(0, |line| 1 + line.pitch * u16::from(LEVELS) + u16::from(line.level))
-        })
+    pub fn to_codes(&self) -> [u16; NUMBERS] {
+        let mut codes = [0; NUMBERS];
+        for (code, line) in codes.iter_mut().zip(&self.slots) {
+            *code = line.map_or(0, |l| 1 + l.pitch * u16::from(LEVELS) + u16::from(l.level));
+        }
+        codes[SLOTS] = self.comb.map_or(0, Comb::to_code);
+        codes
     }
 
-    /// The reverse of [`to_codes`](Self::to_codes); `None` where there is a number that no line has.
-    pub fn from_codes(codes: &[u16; SLOTS]) -> Option<Self> {
+    /// The reverse of [`to_codes`](Self::to_codes), of the numbers of all slots, and the comb's if it is given; `None`
+    /// where there is a number that no line or comb has, and when there are fewer or more numbers.
+    pub fn from_codes(codes: &[u16]) -> Option<Self> {
+        let (slots, comb) = codes.split_at_checked(SLOTS)?;
         let mut lines = Self::NONE;
-        for (slot, &code) in lines.0.iter_mut().zip(codes) {
+        for (slot, &code) in lines.slots.iter_mut().zip(slots) {
             if let Some(code) = code.checked_sub(1) {
                 let level = (code % u16::from(LEVELS)) as u8;
                 *slot = Some(Line::new(code / u16::from(LEVELS), level)?);
             }
         }
+        lines.comb = match comb {
+            [] | [0] => None,
+            [code] => Some(Comb::from_code(*code)?),
+            _ => return None,
+        };
         Some(lines)
+    }
+}
+
+/// Which lines are kept beside codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Kept {
+    /// None.
+    #[default]
+    Nothing,
+    /// Those in slots.
+    Slots,
+    /// Those in slots, and combs.
+    SlotsAndComb,
+}
+
+impl Kept {
+    /// Whether there may be any lines.
+    pub fn any(self) -> bool {
+        self != Self::Nothing
+    }
+
+    /// Numbers of a step's lines.
+    pub fn numbers(self) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::Slots => SLOTS,
+            Self::SlotsAndComb => NUMBERS,
+        }
+    }
+
+    /// Whether this is all that there is in `lines`.
+    pub fn is_all_of(self, lines: &[Lines]) -> bool {
+        match self {
+            Self::Nothing => lines.is_empty(),
+            Self::Slots => lines.iter().all(|lines| lines.comb.is_none()),
+            Self::SlotsAndComb => true,
+        }
+    }
+
+    /// What has so many numbers.
+    pub fn of_numbers(numbers: usize) -> Option<Self> {
+        [Self::Nothing, Self::Slots, Self::SlotsAndComb]
+            .into_iter()
+            .find(|kept| kept.numbers() == numbers)
     }
 }
 
@@ -203,19 +281,24 @@ mod tests {
             lines.to_codes().iter().for_each(|code| digest.update(code.to_be_bytes()));
             samples.iter().for_each(|x| digest.update(x.to_bits().to_be_bytes()));
         }
-        assert!(found[30].iter().count() > 2);
+        assert!(found[30].iter().count() > 2 && found.iter().any(|lines| lines.comb().is_some()));
         let hex: String = digest.finalize()[..8].iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(hex, "ea7445535a3f4503");
+        assert_eq!(hex, "7a5978ffb22b1818");
     }
 
     #[test]
     fn numbers_that_no_line_has() {
         assert_eq!(Line::new(640, 0), None);
         assert_eq!(Line::new(0, 32), None);
-        let mut codes = [0; SLOTS];
+        let mut codes = [0; NUMBERS];
         codes[7] = 640 * 32;
         let lines = Lines::from_codes(&codes).unwrap();
         assert_eq!(lines.slots()[7], Line::new(639, 31));
+        assert_eq!(Lines::from_codes(&codes[..8]), Some(lines), "without a comb");
+        assert_eq!(Lines::from_codes(&codes[..7]), None);
+        codes[8] = 1;
+        assert_eq!(Lines::from_codes(&codes), None);
+        codes[8] = 0;
         codes[7] += 1;
         assert_eq!(Lines::from_codes(&codes), None);
     }

@@ -2,7 +2,7 @@
 
 use super::{Format, TokenFile, TokenFileError};
 use crate::bitstream::Header;
-use crate::lines::{Lines, SLOTS};
+use crate::lines::{Kept, Lines};
 use crate::tokens::Tokens;
 
 /// Name of the metadata beside the arrays.
@@ -16,24 +16,31 @@ pub fn name(level: usize) -> String {
 /// Name of the array of lines.
 pub const LINES: &str = "lines";
 
-/// Channels, steps and slots of the array of lines, where there is one.
+/// Channels, steps and numbers of the array of lines, where there is one.
 pub fn lines_shape(file: &TokenFile) -> Option<[usize; 3]> {
     let steps = file.channels.first().map_or(0, |t| t.lines.len());
-    file.header.lines.then_some([file.channels.len(), steps, SLOTS])
+    let kept = file.header.lines;
+    kept.any().then_some([file.channels.len(), steps, kept.numbers()])
 }
 
-/// The lines as bytes: the numbers of all slots, step by step, 16 bits each, least significant byte first.
+/// Numbers of what is kept of lines, step by step.
+pub fn numbers(kept: Kept, lines: &[Lines]) -> impl Iterator<Item = u16> {
+    lines.iter().flat_map(move |lines| lines.to_codes().into_iter().take(kept.numbers()))
+}
+
+/// The lines as bytes: their numbers, 16 bits each, least significant byte first.
 pub fn lines_bytes(file: &TokenFile) -> Vec<u8> {
-    let lines = file.channels.iter().flat_map(|tokens| &tokens.lines);
-    lines.flat_map(Lines::to_codes).flat_map(u16::to_le_bytes).collect()
+    let channels = file.channels.iter();
+    let numbers = channels.flat_map(|tokens| numbers(file.header.lines, &tokens.lines));
+    numbers.flat_map(u16::to_le_bytes).collect()
 }
 
-/// Lines from numbers, slot by slot and step by step; `None` when they are not of whole steps, or no lines have
-/// them.
-pub fn lines(codes: &[u16]) -> Option<Vec<Lines>> {
-    let (steps, rest) = codes.as_chunks::<SLOTS>();
-    let lines = steps.iter().map(Lines::from_codes).collect::<Option<_>>()?;
-    rest.is_empty().then_some(lines)
+/// The reverse of [`numbers`]; `None` when they are not of whole steps, or no lines have them.
+pub fn lines(kept: Kept, codes: &[u16]) -> Option<Vec<Lines>> {
+    let per_step = kept.numbers().max(1);
+    let whole = codes.len().is_multiple_of(per_step) && (kept.any() || codes.is_empty());
+    let lines = codes.chunks_exact(per_step).map(Lines::from_codes).collect::<Option<_>>()?;
+    whole.then_some(lines)
 }
 
 /// Channels and codes of a level.
@@ -59,10 +66,11 @@ pub fn tokens<'a>(
         let rows = rows(format, &name, array(&name)?, channels.len(), &[])?;
         channels.iter_mut().zip(rows).for_each(|(tokens, codes)| tokens.levels.push(codes));
     }
-    if header.lines {
-        let rows = rows(format, LINES, array(LINES)?, channels.len(), &[SLOTS])?;
+    if header.lines.any() {
+        let kept = header.lines;
+        let rows = rows(format, LINES, array(LINES)?, channels.len(), &[kept.numbers()])?;
         for (tokens, codes) in channels.iter_mut().zip(rows) {
-            tokens.lines = lines(&codes).ok_or_else(|| {
+            tokens.lines = lines(kept, &codes).ok_or_else(|| {
                 TokenFileError::damaged(format, format!("{LINES} has a number that no line has"))
             })?;
         }

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 use super::metadata::Metadata;
 use super::{Format, TokenFile, TokenFileError};
 use crate::bitstream::MAX_CHANNELS;
-use crate::lines::Lines;
 use crate::tokens::Tokens;
 
 /// A channel.
@@ -16,7 +15,7 @@ struct Line {
     /// From 0.
     channel: u16,
     codes: Vec<u16>,
-    /// Numbers of all slots, step by step; not there where there are no lines.
+    /// Numbers of lines, step by step; not there where there are no lines.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     lines: Vec<u16>,
 }
@@ -26,7 +25,7 @@ pub fn write(file: &TokenFile) -> Result<Vec<u8>, TokenFileError> {
     for (channel, tokens) in (0..).zip(&file.channels) {
         let mut codes = Vec::new();
         tokens.append_steps_to(&mut codes, &file.header.layout);
-        let lines = tokens.lines.iter().flat_map(Lines::to_codes).collect();
+        let lines = super::arrays::numbers(file.header.lines, &tokens.lines).collect();
         let line = Line { metadata: Metadata::of(&file.header), channel, codes, lines };
         serde_json::to_writer(&mut bytes, &line)
             .map_err(|e| TokenFileError::damaged(Format::Jsonl, e.to_string()))?;
@@ -67,7 +66,7 @@ pub fn read(bytes: &[u8]) -> Result<TokenFile, TokenFileError> {
         }
         let mut tokens = Tokens::new(layout.levels());
         tokens.extend_steps(&codes, layout);
-        tokens.lines = super::arrays::lines(&lines)
+        tokens.lines = super::arrays::lines(header.lines, &lines)
             .ok_or_else(|| fail(format!("line {}: lines that there cannot be", channel + 1)))?;
         Ok(tokens)
     });

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Format, TokenFileError};
 use crate::bitstream::{Header, HeaderError};
-use crate::lines::SLOTS;
+use crate::lines::Kept;
 use crate::tokens::TokenLayout;
 
 /// What the JSON calls itself.
@@ -30,13 +30,13 @@ pub struct Metadata {
     levels: usize,
     strides: Vec<usize>,
     codebook_sizes: Vec<usize>,
-    /// Slots for lines; not there where there are no lines.
+    /// Numbers of a step's lines; not there where there are no lines.
     #[serde(default, skip_serializing_if = "is_zero")]
     lines: usize,
 }
 
-fn is_zero(slots: &usize) -> bool {
-    *slots == 0
+fn is_zero(numbers: &usize) -> bool {
+    *numbers == 0
 }
 
 impl Metadata {
@@ -56,7 +56,7 @@ impl Metadata {
             levels: header.layout.levels(),
             strides: header.layout.strides.clone(),
             codebook_sizes: header.layout.codebook_sizes.clone(),
-            lines: if header.lines { SLOTS } else { 0 },
+            lines: header.lines.numbers(),
         }
     }
 
@@ -88,10 +88,13 @@ impl Metadata {
             let reason = format!("{} levels but {} strides", self.levels, layout.levels());
             return Err(TokenFileError::damaged(format, reason));
         }
-        if ![0, SLOTS].contains(&self.lines) {
-            let reason = format!("{} slots for lines, and there are {SLOTS}, or none", self.lines);
-            return Err(TokenFileError::damaged(format, reason));
-        }
+        let lines = Kept::of_numbers(self.lines).ok_or_else(|| {
+            let known = [Kept::Slots, Kept::SlotsAndComb].map(Kept::numbers);
+            let [slots, both] = known;
+            let reason =
+                format!("lines of {} numbers, and there are {slots}, {both} or none", self.lines);
+            TokenFileError::damaged(format, reason)
+        })?;
         let steps_per_chunk =
             Header::steps_per_second(self.codec_rate, self.hop, &layout, self.channels);
         let header = Header {
@@ -105,10 +108,10 @@ impl Metadata {
             steps_per_chunk,
             warm_up_steps: self.warm_up_steps,
             prior_id: None,
-            lines: false,
+            lines: Kept::Nothing,
             layout,
         }
-        .with_lines(self.lines > 0);
+        .with_lines(lines);
         header.validate()?;
         Ok(header)
     }

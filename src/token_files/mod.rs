@@ -5,6 +5,7 @@
 //!
 //! ```
 //! use tessera_codec::bitstream::Header;
+//! use tessera_codec::lines::Kept;
 //! use tessera_codec::token_files::{Format, TokenFile};
 //! use tessera_codec::tokens::{TokenLayout, Tokens};
 //!
@@ -20,7 +21,7 @@
 //!     steps_per_chunk: Header::steps_per_second(48_000, 480, &layout, 1),
 //!     warm_up_steps: 10,
 //!     prior_id: None,
-//!     lines: false,
+//!     lines: Kept::Nothing,
 //!     layout,
 //! };
 //! let tokens = Tokens::of_codes(vec![vec![7, 8], vec![1, 2, 3, 4]]);
@@ -47,7 +48,7 @@ use thiserror::Error;
 
 use crate::bitstream::{ContainerReader, ContainerWriter, Header, HeaderError, Item};
 use crate::bitstream::{ReadError, WriteError};
-use crate::lines::{Lines, SLOTS};
+use crate::lines::{Kept, Lines};
 use crate::tokens::Tokens;
 
 /// The largest file that is read or written, in bytes.
@@ -275,7 +276,7 @@ impl TokenFile {
                 Item::Chunk(chunk) => {
                     for (all, part) in channels.iter_mut().zip(&chunk.channels) {
                         all.extend(part);
-                        codes += codes_of(part);
+                        codes += codes_of(part, header.lines);
                     }
                     check_size(codes * 2)?;
                 }
@@ -314,16 +315,16 @@ impl TokenFile {
         &self.channels
     }
 
-    /// Numbers in the file: codes of all channels and levels, and slots for lines.
+    /// Numbers in the file: codes of all channels and levels, and those of lines.
     pub fn codes(&self) -> u64 {
-        self.channels.iter().map(codes_of).sum()
+        self.channels.iter().map(|tokens| codes_of(tokens, self.header.lines)).sum()
     }
 }
 
 /// Numbers of a channel's tokens.
-fn codes_of(tokens: &Tokens) -> u64 {
+fn codes_of(tokens: &Tokens, kept: Kept) -> u64 {
     let levels = tokens.levels.iter().map(Vec::len).sum::<usize>();
-    (levels + tokens.lines.len() * SLOTS) as u64
+    (levels + tokens.lines.len() * kept.numbers()) as u64
 }
 
 fn check_size(bytes: u64) -> Result<(), TokenFileError> {
@@ -340,7 +341,9 @@ fn check(
     let layout = &header.layout;
     let steps = header.steps(samples);
     let lines = &tokens.lines;
-    if lines.len() as u64 != if header.lines { steps } else { 0 } || !Lines::follow(lines) {
+    let expected = if header.lines.any() { steps } else { 0 };
+    let follow = Lines::follow(lines) && header.lines.is_all_of(lines);
+    if lines.len() as u64 != expected || !follow {
         return Err(TokenFileError::Lines { channel, steps });
     }
     for level in 0..layout.levels() {

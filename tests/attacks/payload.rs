@@ -7,6 +7,7 @@ use super::escapes::Escapes;
 use super::lines_at_random::following;
 use tessera_codec::bitstream::bits::{BitReader, BitWriter};
 use tessera_codec::bitstream::{ContainerReader, ContainerWriter, Header, Item};
+use tessera_codec::lines::Kept;
 use tessera_codec::tokens::{TokenLayout, Tokens};
 
 /// Bits as they were written, and a file of the tokens that the bytes describe: what goes in comes
@@ -63,7 +64,7 @@ fn file(draw: &mut Draw) {
         steps_per_chunk: draw.byte(),
         warm_up_steps: draw.number() as u16,
         prior_id: (draw.byte() % 2 == 1).then_some([7; 16]),
-        lines: draw.byte() % 2 == 1,
+        lines: [Kept::Nothing, Kept::Slots, Kept::SlotsAndComb][usize::from(draw.byte()) % 3],
         layout,
     };
     let valid = header.validate().is_ok();
@@ -100,10 +101,10 @@ fn file(draw: &mut Draw) {
             .iter()
             .map(|_| Tokens::of_codes((0..header.layout.levels()).map(&mut level).collect()))
             .collect();
-        if header.lines {
+        if header.lines.any() {
             for (part, all) in part.iter_mut().zip(&all) {
                 let before = all.lines.last().copied().unwrap_or_default();
-                part.lines = following(before, now, || u32::from(draw.byte()));
+                part.lines = following(header.lines, before, now, || u32::from(draw.byte()));
             }
         }
         writer.push_steps(&part).unwrap();

@@ -14,6 +14,7 @@ use std::io::Cursor;
 use tessera_codec::bitstream::{
     CHUNK_OVERHEAD, Chunk, ContainerReader, ContainerWriter, Damage, Header, Item, ReadError,
 };
+use tessera_codec::lines::Kept;
 use tessera_codec::tokens::{TokenLayout, Tokens};
 
 /// Bytes of the header of the test file.
@@ -42,7 +43,7 @@ fn test_header(samples: Option<u64>) -> Header {
         steps_per_chunk: 4,
         warm_up_steps: 3,
         prior_id: None,
-        lines: false,
+        lines: Kept::Nothing,
     }
 }
 

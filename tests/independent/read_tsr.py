@@ -36,8 +36,8 @@ def read_header(data):
         "source_rate channels samples codec_rate hop pre_skip kind flags steps_per_chunk warm_up_steps levels"
     ).split()
     header = dict(zip(names, struct.unpack_from(">IHQIIIBBBHB", data, 28)))
-    check(header["kind"] == 0 and header["flags"] in (0, 1), "payload kind or flags")
-    header["lines"] = header["flags"] == 1
+    check(header["kind"] == 0 and header["flags"] in (0, 1, 2), "payload kind or flags")
+    header["lines"] = (0, SLOTS, SLOTS + 1)[header["flags"]]
     header["model_id"] = data[12:28].hex()
     n = header["levels"]
     check(length == 64 + 4 * n, "header length")
@@ -116,6 +116,10 @@ class Bits:
 
 
 SLOTS, PITCHES, LEVELS = 8, 640, 32
+COMB_PITCHES = 144
+PITCH_LENGTHS = (8, 7, 6, 6, 5, 5, 4, 1, 4, 5, 6, 6, 7, 7, 8, 4, 3)
+STRENGTH_LENGTHS = (1, 8, 10, 10, 5, 5, 7, 9, 4, 5, 5, 6, 5, 4, 3, 4)
+FIRST_STRENGTH_LENGTHS = (0, 6, 6, 6, 6, 3, 4, 6, 3, 2, 4, 6, 4, 3, 4, 5)
 
 
 def begin_next(bits, step):
@@ -180,6 +184,42 @@ def read_lines(bits, steps):
     return out
 
 
+def symbol(bits, lengths):
+    """A symbol of a canonical prefix code, given by the lengths of its codes."""
+    code, first = 0, 0
+    for length in range(1, max(lengths) + 1):
+        code, own = code << 1 | bits.read(1), [s for s, of in enumerate(lengths) if of == length]
+        if code - first < len(own):
+            return own[code - first]
+        first = first + len(own) << 1
+    raise Broken("prefix code")
+
+
+def read_combs(bits, steps):
+    """For each step the number of the comb, or 0."""
+    before, out, begin = None, [], begin_next(bits, 0)
+    for step in range(steps):
+        now = None
+        if before is None and begin == step:
+            begin = None
+            now = bits.read(8), symbol(bits, FIRST_STRENGTH_LENGTHS)
+        elif before is not None:
+            what = symbol(bits, PITCH_LENGTHS)
+            if what == 16:
+                begin = begin_next(bits, step + 1)
+            else:
+                pitch = bits.read(8) if what == 15 else before[0] + what - 7
+                check(what < 15 or abs(pitch - before[0]) > 7, "jump")
+                both = symbol(bits, STRENGTH_LENGTHS)
+                check(both != before[1], "strengths")
+                now = pitch, both or before[1]
+        check(now is None or 0 <= now[0] < COMB_PITCHES and now[1] > 0, "comb")
+        out.append(0 if now is None else 1 + 16 * now[0] + now[1])
+        before = now
+    check(begin is None, "combs beyond the last step")
+    return out
+
+
 def read_chunk(data, header, at, number, steps):
     """The codes of a chunk by channel and level, its lines by channel, and where it ends."""
     check(data[at : at + 2] == b"\xf5\xc3", "sync word")
@@ -189,7 +229,11 @@ def read_chunk(data, header, at, number, steps):
     check(zlib.crc32(data[at + 2 : at + 8 + p]) == crc, "chunk checksum")
     bits, lines = Bits(data[at + 8 : at + 8 + p]), []
     if header["lines"]:
-        lines = [read_lines(bits, steps) for _ in range(header["channels"])]
+        for _ in range(header["channels"]):
+            lines.append(read_lines(bits, steps))
+            if header["lines"] > SLOTS:
+                for numbers, comb in zip(lines[-1], read_combs(bits, steps)):
+                    numbers.append(comb)
     skipped = ceil(bits.used / 8)
     payload, position = int.from_bytes(data[at + 8 + skipped : at + 8 + p], "big"), 8 * (p - skipped)
     used = 0

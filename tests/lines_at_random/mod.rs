@@ -1,10 +1,15 @@
 //! Lines as a file may hold them, from numbers at random.
 
-use tessera_codec::lines::{LEVELS, Line, Lines, PITCHES, SLOTS};
+use tessera_codec::lines::{COMB_PITCHES, Comb, Kept, LEVELS, Line, Lines, PITCHES, SLOTS};
 
 /// Lines of `steps` steps that follow `before`: in each slot one begins now and then, goes on as far as it may
-/// and ends.
-pub fn following(mut before: Lines, steps: usize, mut number: impl FnMut() -> u32) -> Vec<Lines> {
+/// and ends. And combs, if they are kept.
+pub fn following(
+    kept: Kept,
+    mut before: Lines,
+    steps: usize,
+    mut number: impl FnMut() -> u32,
+) -> Vec<Lines> {
     let step = |_| {
         let mut now = Lines::NONE;
         for slot in 0..SLOTS {
@@ -21,6 +26,15 @@ pub fn following(mut before: Lines, steps: usize, mut number: impl FnMut() -> u3
                 None => continue,
             };
             now.set(slot, Line::new(pitch as u16, level as u8));
+        }
+        if kept == Kept::SlotsAndComb {
+            let [dice, any, bent] = [number() % 8, number(), number() % 16];
+            let pitch = match before.comb() {
+                Some(comb) if dice > 1 => (u32::from(comb.pitch()) + bent).saturating_sub(8),
+                _ => any,
+            } % u32::from(COMB_PITCHES);
+            let [low, high] = [any / 1000 % 4, any / 4000 % 4].map(|strength| strength as u8);
+            now.set_comb(Comb::new(pitch as u8, [low, high]).filter(|_| dice > 0));
         }
         before = now;
         now

@@ -240,7 +240,7 @@ impl Encoder<'_> {
         // A short file may have been smaller without a prior.
         let other_prior = header.prior_id.is_some_and(|id| self.prior.map(Prior::id) != Some(id));
         let levels = self.levels(header.channels)?;
-        let lines = self.encoding(levels).selection(self.model.config()).most > 0;
+        let lines = self.encoding(levels).selection(self.model.config()).kept();
         if header.model_id != self.model.id()
             || header.layout.levels() != levels
             || header.lines != lines
