@@ -22,6 +22,7 @@ use tessera_codec::bitstream::{
 use tessera_codec::config::{CodecConfig, VqConfig};
 use tessera_codec::engine::{InstructionSet, Model};
 use tessera_codec::files::{self, FilesError};
+#[cfg(feature = "embedded-model")]
 use tessera_codec::lines::Kept;
 use tessera_codec::prior::{Prior, PriorCoder, PriorConfig, PriorState};
 use tessera_codec::tokens::Tokens;

@@ -6,6 +6,9 @@
 //! what they are, a pitch and a level at the end of each step, and drawn into the decoded sound by an oscillator each,
 //! with what the decoder made of them taken out (sinusoidal analysis and synthesis: McAulay and Quatieri 1986).
 //!
+//! The partials of a voice are too many for that, but one pitch tells them all: a [`Comb`]. [`CombFinder`] finds it, and
+//! the engine's decoder shapes its noise by it.
+//!
 //! [`LineFinder`] looks at what is encoded, [`LinePlayer`] draws into what was decoded; neither knows of a
 //! network, and both are of one channel and allocate nothing once they are made.
 //!
