@@ -5,7 +5,7 @@
 
 use super::bits::{BitReader, BitWriter};
 use super::lines::{read_next, write_next};
-use crate::lines::{COMB_PITCHES, Comb, Lines};
+use crate::lines::{Comb, Lines};
 
 /// A pitch's change by -7 to 7 in 15 symbols, a jump to any pitch, and the end of the comb.
 const BENT: i32 = 7;
@@ -22,8 +22,8 @@ const FIRST_STRENGTHS: Prefix<16> = Prefix([0, 6, 6, 6, 6, 3, 4, 6, 3, 2, 4, 6, 
 /// The most bits of a step's comb: a jump and other strengths, or an end and when the next begins.
 pub(super) const STEP_BITS: usize = 22;
 
-/// A prefix code by the lengths of its symbols' codes, 0 for a symbol that there cannot be, of which the shorter come first and those of a length in the
-/// order of the symbols (a canonical Huffman code).
+/// A prefix code by the lengths of its symbols' codes, 0 for a symbol that there cannot be. Shorter codes come first, and
+/// those of a length in the order of the symbols (a canonical Huffman code).
 struct Prefix<const N: usize>([u8; N]);
 
 impl<const N: usize> Prefix<N> {
@@ -133,15 +133,14 @@ fn read_change(reader: &mut BitReader, before: Comb) -> Option<Option<Comb>> {
     comb(pitch, strengths).map(Some)
 }
 
+/// A comb by its pitch, below 256, and both its strengths.
 fn comb(pitch: u32, joined: usize) -> Option<Comb> {
-    let pitch = u8::try_from(pitch).ok().filter(|pitch| *pitch < COMB_PITCHES)?;
-    Comb::new(pitch, [(joined / 4) as u8, (joined % 4) as u8])
+    Comb::from_code(u16::try_from(1 + 16 * pitch).ok()? + joined as u16)
 }
 
-/// Both strengths as a number, 1 to 15.
+/// Both strengths as a symbol.
 fn joined(comb: Comb) -> usize {
-    let [low, high] = comb.strengths().map(usize::from);
-    4 * low + high
+    comb.joined().into()
 }
 
 #[cfg(test)]

@@ -62,17 +62,18 @@ impl Comb {
             false if share < 0.5 => a,
             false => b,
         };
-        let octaves = pitch / f32::from(COMB_PITCHES_PER_OCTAVE);
-        Some(Teeth {
-            hz: f64::from(math::exp(octaves * std::f32::consts::LN_2)) * COMB_LOWEST,
-            strengths: std::array::from_fn(strength),
-        })
+        Some(Teeth { hz: hertz(pitch), strengths: std::array::from_fn(strength) })
     }
 
     /// As a number, 1 or more: `1 + 16 pitch + 4 s + t`, where `s` and `t` are the strengths.
     pub fn to_code(self) -> u16 {
+        1 + 16 * u16::from(self.pitch) + self.joined()
+    }
+
+    /// Both strengths as a number, 1 to 15: `4 s + t`.
+    pub(crate) fn joined(self) -> u16 {
         let [low, high] = self.strengths.map(u16::from);
-        1 + 16 * u16::from(self.pitch) + 4 * low + high
+        4 * low + high
     }
 
     /// The reverse of [`to_code`](Self::to_code); `None` for a number that no comb has.
@@ -81,6 +82,12 @@ impl Comb {
         let pitch = u8::try_from(rest / 16).ok()?;
         Self::new(pitch, [(rest / 4 % 4) as u8, (rest % 4) as u8])
     }
+}
+
+/// The frequency of a pitch, or between two, in Hz.
+pub(super) fn hertz(pitch: f32) -> f64 {
+    let octaves = pitch / f32::from(COMB_PITCHES_PER_OCTAVE);
+    f64::from(math::exp(octaves * std::f32::consts::LN_2)) * COMB_LOWEST
 }
 
 /// A comb at a moment.

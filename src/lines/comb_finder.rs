@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::comb::{
     COMB_BANDS, COMB_EDGES, COMB_LOWEST, COMB_PITCHES, COMB_PITCHES_PER_OCTAVE, Comb, STRENGTHS,
-    STRONGEST,
+    STRONGEST, hertz,
 };
 use crate::config::CodecConfig;
 use crate::math;
@@ -47,7 +47,7 @@ pub struct CombFinder {
     plan: Arc<Plan>,
     low: Filtered<2>,
     bands: [Filtered<4>; COMB_BANDS],
-    /// Samples of the step that is filtered, and until the next that is kept of the low band.
+    /// Samples since the last that was kept of the low band.
     skipped: usize,
     likeness: Box<[f32]>,
     /// How strong a comb is to begin, as the sum of its strengths, and how much stronger for each line beside it.
@@ -94,10 +94,10 @@ impl Section {
         let (cos, sin) = math::cos_sin_of_turn(turn, 1_000_000);
         let alpha = sin * std::f64::consts::FRAC_1_SQRT_2;
         let norm = 1.0 / (1.0 + alpha);
-        let edge = if low { 1.0 - cos } else { 1.0 + cos } * norm;
-        let middle = if low { edge } else { -edge };
+        let (edge, sign) = if low { (1.0 - cos, 1.0) } else { (1.0 + cos, -1.0) };
+        let edge = edge * norm;
         Self {
-            b: [0.5 * edge, middle, 0.5 * edge],
+            b: [0.5 * edge, sign * edge, 0.5 * edge],
             a: [-2.0 * cos * norm, (1.0 - alpha) * norm],
             state: [0.0; 2],
         }
@@ -296,12 +296,6 @@ impl CombFinder {
         }
         found
     }
-}
-
-/// Of a pitch, or between two.
-fn hertz(pitch: f32) -> f64 {
-    let octaves = pitch / f32::from(COMB_PITCHES_PER_OCTAVE);
-    f64::from(math::exp(octaves * std::f32::consts::LN_2)) * COMB_LOWEST
 }
 
 #[cfg(test)]

@@ -77,9 +77,9 @@ pub struct Args {
 enum LinesWanted {
     /// None: codes alone.
     None,
-    /// Up to three at a time, that stand out most.
+    /// Up to three at a time, that stand out most, and the partials of a clear pitch.
     Few,
-    /// Up to eight at a time.
+    /// Up to eight at a time, and the partials of a pitch.
     Many,
 }
 
