@@ -233,7 +233,8 @@ pub fn encode_searching<W: Write>(
 ) -> Result<(W, EncodeReport), FilesError> {
     let task = Task::new(codec.config(), codec.id(), prior, encoding.into())?;
     let channels = usize::from(source.info().channels);
-    let coder = Searching(codec.searching_encoder(channels, task.levels, task.lines, effort)?);
+    let coder =
+        Searching(codec.searching_encoder(channels, task.levels, task.lines, prior, effort)?);
     task.encode(coder, source, output, progress)
 }
 

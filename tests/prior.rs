@@ -11,6 +11,7 @@ use safetensors::{Dtype, SafeTensors};
 use support::{Random, default_prior, odd, prior, prior_weights, small_prior};
 use tessera_codec::engine::{EngineError, InstructionSet, Model, ModelError};
 use tessera_codec::prior::{Generator, Prior, PriorConfig, PriorState, Sampling};
+use tessera_codec::tokens::Tokens;
 
 fn model() -> Model {
     support::model(&odd(), 3, Dtype::F16)
@@ -210,6 +211,36 @@ fn a_stream_knows_what_it_was_given_and_nothing_else() {
         let error = PriorState::new(&prior, given).unwrap_err();
         assert_eq!(error, EngineError::Levels { given, most: 4 });
     }
+}
+
+#[test]
+fn scores_of_tokens_are_those_of_a_stream_that_forgets_between_chunks() {
+    let model = model();
+    let config = PriorConfig { steps: 4, ..small_prior(&model) };
+    let prior = prior(&config, 4, 1.0);
+    let (levels, size) = (3, config.codebook_size);
+    let per_step = prior.codes_per_step(levels);
+    // Two whole chunks, and a quarter of one.
+    let codes = codes(&config, 7, levels, 9);
+    let mut tokens = Tokens::new(levels);
+    tokens.extend_steps(&codes, prior.layout());
+    let mut expected = vec![Vec::new(); levels];
+    for chunk in codes.chunks(4 * per_step) {
+        let mut state = PriorState::new(&prior, levels).unwrap();
+        for code in chunk {
+            expected[state.level()].extend(bits(state.scores()));
+            state.push(*code).unwrap();
+        }
+    }
+    let found = prior.scores_of(&tokens).unwrap();
+    let found: Vec<Vec<u32>> = found.iter().map(|level| bits(level)).collect();
+    assert_eq!(found, expected);
+    assert_eq!(found.iter().map(Vec::len).sum::<usize>(), codes.len() * size);
+    assert_eq!(prior.scores_of(&Tokens::new(levels)).unwrap(), vec![Vec::<f32>::new(); levels]);
+    tokens.levels[0][8] = u16::MAX;
+    assert!(matches!(prior.scores_of(&tokens), Err(EngineError::Code { .. })));
+    let levels = EngineError::Levels { given: 5, most: 4 };
+    assert_eq!(prior.scores_of(&Tokens::new(5)).unwrap_err(), levels);
 }
 
 #[test]

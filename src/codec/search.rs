@@ -1,10 +1,12 @@
 //! Analysis by synthesis: codes that are looked for by decoding them.
 //!
-//! The encoder answers at once, with one look at the sound. For a file there is time to hear what comes out: the latents
-//! descend along the gradient of the loss that the model was trained with, through the decoder and, straight through,
-//! the quantizer, and the codes of where they arrive decode to something closer to the original. Neither the bits nor the decoder
-//! know of it. Speech coders choose their excitation so (Schroeder and Atal 1985); descending in the latents is known
-//! from images (Campos et al. 2019, "Content adaptive optimization for neural image compression").
+//! The encoder answers at once, with one look at the sound. For a file there is time to hear what comes out:
+//! the latents descend along the gradient of the loss that the model was trained with, through the decoder
+//! and, straight through, the quantizer, and the codes of where they arrive decode to something closer to the
+//! original. Neither the bits nor the decoder know of it. With a prior, codes that are likely after those
+//! before them count as nearer, which saves the bits that better codes would cost. Speech coders choose their
+//! excitation so (Schroeder and Atal 1985); descending in the latents is known from images (Campos et al.
+//! 2019, "Content adaptive optimization for neural image compression").
 
 use candle_core::{Tensor, Var};
 use rand_chacha::ChaCha8Rng;
@@ -14,6 +16,7 @@ use super::{Codec, CodecError, append, channels_expected};
 use crate::lines::{LineFinder, LinePlayer, Lines, Selection};
 use crate::model::ops::{EnvelopeLoss, SpectralLoss};
 use crate::model::{Bottleneck, Choice, Quantizer};
+use crate::prior::Prior;
 use crate::threads::{cores, on_threads};
 use crate::tokens::Tokens;
 use crate::train::TrainConfig;
@@ -22,12 +25,17 @@ use crate::train::TrainConfig;
 const BLOCK_STEPS: usize = 128;
 /// The most blocks that are looked for side by side unless more are asked for.
 const MOST_BLOCKS: usize = 8;
-/// Length of a move at first, as a share of the latents' size.
-const RATE: f64 = 0.015;
+/// Length of a move at first, as a share of the latents' size: of many moves, and of [`FEW_MOVES`] and fewer.
+const RATE: [f64; 2] = [0.015, 0.008];
+const FEW_MOVES: usize = 10;
 /// What is left of it at the end.
 const FINAL_SHARE: f64 = 0.1;
 /// Decay of the gradient's running mean, and of its mean square's.
 const DECAY: [f64; 2] = [0.8, 0.95];
+/// What the logarithm of a code's odds weighs against half its squared distance.
+const ODDS: f64 = 0.043;
+/// Moves after which the odds are asked for anew.
+const MOVES_OF_ODDS: usize = 2;
 /// Weight of the distance between latents and their codes: what the decoder is given is what was listened to.
 const COMMITMENT: f64 = 0.25;
 
@@ -63,6 +71,7 @@ pub struct SearchStream<'a> {
     /// Weight of the envelope's loss.
     envelope_weight: f64,
     effort: Effort<'a>,
+    prior: Option<&'a Prior>,
     /// Steps behind a block that are decoded with it, as they overlap with what it decodes to.
     ahead: usize,
     /// By channel: samples of the context, then those not coded yet.
@@ -85,9 +94,10 @@ struct Block {
 }
 
 impl Codec {
-    /// Begins coding `channels` channels at the codec's rate to the first `levels` levels, and looks for better codes
-    /// than the encoder's. On another kind of processor others may be found. The tokens have the lines that `lines` select;
-    /// what those will stand for is not asked of the codes.
+    /// Begins coding `channels` channels at the codec's rate to the first `levels` levels, and looks for
+    /// better codes than the encoder's. On another kind of processor others may be found. The tokens have the
+    /// lines that `lines` select; what those will stand for is not asked of the codes. With the `prior` that
+    /// they will be coded with, they are such that it takes fewer bits.
     ///
     /// # Errors
     /// The network fails.
@@ -96,6 +106,7 @@ impl Codec {
         channels: usize,
         levels: usize,
         lines: Selection,
+        prior: Option<&'a Prior>,
         effort: Effort<'a>,
     ) -> Result<SearchStream<'a>, CodecError> {
         let config = self.config();
@@ -119,6 +130,7 @@ impl Codec {
             envelope: EnvelopeLoss::new(self.network.decoder.synthesis(), &self.device)?,
             envelope_weight: training.envelope,
             effort: Effort { at_once, ..effort },
+            prior: prior.filter(|prior| *prior.layout() == config.layout()),
             ahead: (overlap + longest).div_ceil(config.samples_per_step()),
             waiting: vec![Vec::new(); channels],
             finders: vec![LineFinder::of_codec(config, lines); channels],
@@ -312,14 +324,21 @@ impl SearchStream<'_> {
         let size = f64::from(start.sqr()?.mean_all()?.sqrt()?.to_scalar::<f32>()?);
         let mut mean = start.zeros_like()?;
         let mut square = 0.0;
+        let rate = RATE[usize::from(moves <= FEW_MOVES)];
         // Nearest codes need no chance.
         let mut rng = ChaCha8Rng::seed_from_u64(0);
+        let mut quantizer = self.with_odds_after(&own(answer.clone())?, start.dim(1)?)?;
         let nearest = Bottleneck::Quantized(Choice::Nearest);
         for i in 0..moves {
             if (self.effort.stop)() {
                 return Err(CodecError::Stopped);
             }
-            let quantized = self.quantizer.train(&latents, nearest, None, false, &mut rng)?;
+            let quantized = quantizer.train(&latents, nearest, None, false, &mut rng)?;
+            if (i + 1) % MOVES_OF_ODDS == 0 {
+                let codes = quantized.assignments.iter().map(|(_, codes)| codes.unsqueeze(0));
+                let codes = own(codes.collect::<candle_core::Result<_>>()?)?;
+                quantizer = self.with_odds_after(&codes, start.dim(1)?)?;
+            }
             let turns = [i % every.len(), (i + every.len() / 2) % every.len()];
             let loss = (loss(&quantized.latents, &turns)? + (quantized.commitment * COMMITMENT)?)?;
             let grads = loss.backward()?;
@@ -337,11 +356,31 @@ impl SearchStream<'_> {
             }
             let turn = std::f64::consts::PI * i as f64 / moves as f64;
             let share = FINAL_SHARE + (1.0 - FINAL_SHARE) * (0.5 + 0.5 * turn.cos());
-            let moved = (&mean * (RATE * share * size / along))?;
+            let moved = (&mean * (rate * share * size / along))?;
             latents.set(&(latents.as_detached_tensor() - moved)?)?;
         }
-        let found = self.quantizer.encode(&latents, levels)?;
+        let found = quantizer.encode(&latents, levels)?;
         own(if distance(&found)? < distance(&answer)? { found } else { answer })
+    }
+
+    /// The quantizer of a block of `frames`, where codes count as nearer the likelier they are after those before them,
+    /// which are `codes`, by level (1, codes). A block begins where a chunk does.
+    fn with_odds_after(&self, codes: &[Tensor], frames: usize) -> Result<Quantizer, CodecError> {
+        let Some(prior) = self.prior else { return Ok(self.quantizer.clone()) };
+        let mut tokens = [Tokens::new(codes.len())];
+        append(&mut tokens, codes)?;
+        let scores = prior.scores_of(&tokens[0]).map_err(candle_core::Error::wrap)?;
+        let (layout, size) = (self.codec.config().layout(), prior.config().codebook_size);
+        let odds = |(level, scores): (usize, Vec<f32>)| {
+            let known = scores.len() / size;
+            let odds = Tensor::from_vec(scores, (known, size), &self.codec.device)?;
+            // What lies ahead has none.
+            let all = frames / layout.frames_per_step() * layout.codes_per_step(level);
+            odds.pad_with_zeros(0, 0, all - known)
+        };
+        let odds: Vec<_> =
+            scores.into_iter().enumerate().map(odds).collect::<candle_core::Result<_>>()?;
+        Ok(self.quantizer.with_odds(&odds, ODDS)?)
     }
 }
 
@@ -382,7 +421,7 @@ mod tests {
         at_once: usize,
     ) -> Vec<Tokens> {
         let effort = Effort { at_once, ..Effort::moves(moves) };
-        let mut stream = codec.searching_encoder(2, 3, Selection::NONE, effort).unwrap();
+        let mut stream = codec.searching_encoder(2, 3, Selection::NONE, None, effort).unwrap();
         let mut tokens = vec![Tokens::new(3); 2];
         for start in (0..sound[0].len()).step_by(piece) {
             let end = (start + piece).min(sound[0].len());
@@ -462,7 +501,7 @@ mod tests {
         let asked = AtomicUsize::new(0);
         let stop = || asked.fetch_add(1, Ordering::SeqCst) >= 2;
         let effort = Effort { moves: 1000, at_once: 1, stop: &stop };
-        let mut stream = codec.searching_encoder(2, 3, Selection::NONE, effort).unwrap();
+        let mut stream = codec.searching_encoder(2, 3, Selection::NONE, None, effort).unwrap();
         stream.push(&sound(10)).unwrap();
         assert!(matches!(stream.finish(), Err(CodecError::Stopped)));
         // Three times for the first channel; the other does not begin.
@@ -482,7 +521,8 @@ mod tests {
     fn channels_of_different_lengths_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let codec = codec(folder.path());
-        let mut stream = codec.searching_encoder(2, 3, Selection::NONE, Effort::moves(1)).unwrap();
+        let mut stream =
+            codec.searching_encoder(2, 3, Selection::NONE, None, Effort::moves(1)).unwrap();
         assert!(stream.push(&[vec![0.0; 10], vec![0.0; 9]]).is_err());
         assert!(stream.push(&[vec![0.0; 10]]).is_err());
     }
@@ -501,7 +541,7 @@ mod tests {
         finder.unwrap().find(&tone, &mut expected);
         assert!(expected.iter().any(|lines| *lines != Lines::NONE));
         let effort = Effort { at_once: 1, ..Effort::moves(1) };
-        let mut stream = codec.searching_encoder(1, 3, Selection::MANY, effort).unwrap();
+        let mut stream = codec.searching_encoder(1, 3, Selection::MANY, None, effort).unwrap();
         let mut tokens = stream.push(&[&tone[..length / 2]]).unwrap();
         tokens[0].extend(&stream.push(&[&tone[length / 2..]]).unwrap()[0]);
         tokens[0].extend(&stream.finish().unwrap()[0]);

@@ -73,7 +73,7 @@ impl Selection {
     /// None at all.
     pub const NONE: Self = Self { most: 0, comb: 0, ..Self::FEW };
     /// All that are worth drawing: up to 0.5 kbps.
-    pub const MANY: Self = Self { most: SLOTS, begins: 20.0, goes_on: 12.0, comb: 3, beside: 0 };
+    pub const MANY: Self = Self { most: SLOTS, begins: 16.0, goes_on: 10.0, comb: 3, beside: 0 };
 
     /// What there may be.
     pub fn kept(&self) -> Kept {

@@ -74,6 +74,9 @@ pub struct Level {
     up: Linear,
     /// The level's codes.
     pub codebook: Codebook,
+    /// (vectors, codes), if any: how much closer than it is each code counts for each vector, in halves of
+    /// squared distances.
+    odds: Option<Tensor>,
 }
 
 /// All levels.
@@ -114,7 +117,7 @@ impl Level {
             codes
         })?;
         let codebook = Codebook::new(&codes, config.vq.normalize)?;
-        Ok(Self { stride, down, up, codebook })
+        Ok(Self { stride, down, up, codebook, odds: None })
     }
 
     /// Latents (batch, frames, dim) to vectors (batch, frames / stride, code_dim).
@@ -152,6 +155,21 @@ impl Quantizer {
     /// The first `levels` levels alone.
     pub fn prefix(&self, levels: usize) -> Self {
         Self { levels: self.levels[..levels].to_vec(), ..*self }
+    }
+
+    /// The same for one item of as many frames as `odds` are for: by level, (codes, codebook), how likely
+    /// each code is, as logarithms but for a constant. A likely code is chosen before a nearer one when its
+    /// logarithm is larger by more than what half its squared distance is, divided by `weight`
+    /// (entropy-constrained vector quantisation: Chou, Lookabaugh and Gray 1989).
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn with_odds(&self, odds: &[Tensor], weight: f64) -> Result<Self> {
+        let level = |(level, odds): (&Level, &Tensor)| {
+            Ok(Level { odds: Some((odds * weight)?), ..level.clone() })
+        };
+        let levels = self.levels.iter().zip(odds).map(level).collect::<Result<_>>()?;
+        Ok(Self { levels, ..*self })
     }
 
     /// Passes latents (batch, frames, dim) on as training needs them. `keep` (batch, levels) says with
@@ -332,10 +350,17 @@ impl Level {
         Ok((residual - part)?.detach())
     }
 
+    /// The nearest code of each vector, as the odds have it: (n, code_dim) to (n).
+    fn nearest_of(&self, vectors: &Tensor) -> Result<Tensor> {
+        let Some(odds) = &self.odds else { return self.codebook.nearest(vectors) };
+        let codes = self.codebook.codes().as_detached_tensor();
+        (ops::closeness(&vectors.detach(), &codes)? + odds)?.argmax(1)
+    }
+
     /// The nearest code of each vector: (batch, count, code_dim) to (batch, count).
     fn nearest(&self, vectors: &Tensor) -> Result<Tensor> {
         let (batch, count, _) = vectors.dims3()?;
-        self.codebook.nearest(&vectors.flatten(0, 1)?)?.reshape((batch, count))
+        self.nearest_of(&vectors.flatten(0, 1)?)?.reshape((batch, count))
     }
 
     /// Vectors of codes: (batch, count) to (batch, count, code_dim).
@@ -357,7 +382,7 @@ impl Level {
         let codes = self.codebook.codes().as_tensor();
         match choice {
             Choice::Nearest | Choice::Rotated => {
-                let code = self.codebook.nearest(&flat)?;
+                let code = self.nearest_of(&flat)?;
                 let chosen = codes.index_select(&code, 0)?.reshape((batch, count, width))?;
                 Ok((code, chosen))
             }

@@ -1,11 +1,16 @@
 //! encode, decode, info: what works, and mistakes in the command line.
 
+use std::io::Write;
 use std::process::{Command, Stdio};
 
 use rustfft::FftPlanner;
 use rustfft::num_complex::Complex;
 use tessera_codec::audio::{self, WavFormat, WavSink};
+use tessera_codec::bitstream::ContainerReader;
+use tessera_codec::files;
 use tessera_codec::metrics::mel_distance;
+use tessera_codec::prior::Prior;
+use tessera_codec::token_files::TokenFile;
 
 use crate::common::{Folder, model, shape, tessera, tone};
 
@@ -143,18 +148,88 @@ fn levels_and_rates() {
     assert!(!folder.path("3.wav").exists());
 }
 
-#[test]
-fn effort_finds_codes_that_decode_to_something_closer() {
+/// Two seconds of the demo's clip at 48 kHz, as a WAV of floats.
+fn excerpt(wav: &str) -> Vec<f32> {
     let clip = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo/clip.wav");
     let mut source = audio::open(clip.as_ref()).unwrap();
     let rate = source.info().sample_rate;
     let planar = audio::read_all(source.as_mut(), 1 << 24).unwrap();
     let part = audio::resample_all(&planar[0][..2 * rate as usize], rate, 48_000).unwrap();
-    let folder = Folder::new();
-    let wav = folder.text("clip.wav");
     let mut sink = WavSink::create(wav.as_ref(), 48_000, 1, WavFormat::Float32, false).unwrap();
     sink.write(std::slice::from_ref(&part)).unwrap();
     sink.finish().unwrap();
+    part
+}
+
+#[test]
+fn codes_that_are_looked_for_with_the_prior_take_fewer_bits() {
+    let folder = Folder::new();
+    let wav = folder.text("clip.wav");
+    let part = excerpt(&wav);
+    let [with, without, plain, packed] =
+        ["with.tsr", "without.tsr", "plain.tsr", "packed.tsr"].map(|name| folder.text(name));
+    let encode = |tsr: &str, options: &[&str]| {
+        let args = ["encode", &wav, tsr, "--levels", "4", "--lines", "none"];
+        tessera(&[&args[..], options].concat()).expect(0, &[]);
+    };
+    encode(&with, &["--effort", "1"]);
+    encode(&without, &["--effort", "1", "--entropy", "none"]);
+    encode(&plain, &["--effort", "0"]);
+    // The same codes, coded with the prior afterwards.
+    let prior = Prior::shipped().unwrap().unwrap();
+    let mut reader = ContainerReader::open_path(without.as_ref()).unwrap();
+    let tokens = TokenFile::from_tsr(&mut reader, 4).unwrap();
+    let (header, samples) = (reader.header().clone(), part.len() as u64);
+    let bytes =
+        files::write_tokens(header, Some(&prior), tokens.channels(), samples, Vec::new()).unwrap();
+    std::fs::write(&packed, &bytes).unwrap();
+    let figures = [&with, &packed, &plain].map(|tsr| {
+        let out = format!("{tsr}.wav");
+        tessera(&["decode", tsr, &out, "--format", "f32"]).expect(0, &[]);
+        let mut decoded = audio::open(out.as_ref()).unwrap();
+        let decoded = audio::read_all(decoded.as_mut(), 1 << 24).unwrap();
+        (std::fs::metadata(tsr).unwrap().len(), mel_distance(&part, &decoded[0]).unwrap())
+    });
+    println!("bytes and mel distance with the prior, without, and not looked for: {figures:?}");
+    let [(with, found), (without, _), (_, plain)] = figures;
+    assert!((with as f64) < 0.97 * without as f64, "{figures:?}");
+    assert!(found < plain, "{figures:?}");
+}
+
+#[test]
+fn codes_are_looked_for_unasked_where_the_length_is_known() {
+    let folder = Folder::new();
+    let wav = folder.text("clip.wav");
+    let part = excerpt(&wav);
+    let encode = |name: &str, options: &[&str]| {
+        let tsr = folder.text(name);
+        let args = ["encode", &wav, &tsr, "--levels", "2"];
+        tessera(&[&args[..], options].concat()).expect(0, &[]);
+        std::fs::read(tsr).unwrap()
+    };
+    let unasked = encode("unasked.tsr", &[]);
+    let plain = encode("0.tsr", &["--effort", "0"]);
+    assert_eq!(unasked, encode("1.tsr", &["--effort", "1"]));
+    assert_ne!(unasked, plain);
+    // Samples through a pipe may go on for ever.
+    let piped = folder.text("piped.tsr");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tessera"))
+        .args(["encode", "-", &piped, "--raw", "48000,1", "--levels", "2"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let bytes: Vec<u8> = part.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+    child.stdin.take().unwrap().write_all(&bytes).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(std::fs::read(piped).unwrap(), plain);
+}
+
+#[test]
+fn effort_finds_codes_that_decode_to_something_closer() {
+    let folder = Folder::new();
+    let wav = folder.text("clip.wav");
+    let part = excerpt(&wav);
     let distances = ["0", "1"].map(|effort| {
         let [tsr, out] = ["tsr", "wav"].map(|end| folder.text(&format!("{effort}.{end}")));
         let args = ["encode", &wav, &tsr, "--effort", effort, "--levels", "4", "--lines", "none"];

@@ -10,7 +10,8 @@ use crate::common::{Folder, command, piped, tessera, tones, write};
 fn coded(folder: &Folder, rate: u32, channels: usize, format: WavFormat) {
     let frames = rate as usize * 3 / 2 + 77;
     write(&folder.path("a.wav"), rate, &tones(rate, channels, frames), format);
-    tessera(&["encode", &folder.text("a.wav"), &folder.text("a.tsr")]).expect(0, &[]);
+    tessera(&["encode", &folder.text("a.wav"), &folder.text("a.tsr"), "--effort", "0"])
+        .expect(0, &[]);
 }
 
 #[test]
@@ -23,7 +24,7 @@ fn pipes_and_files_give_the_same_bytes() {
         let folder = Folder::new();
         coded(&folder, rate, channels, format);
         let wav = folder.read("a.wav");
-        let ran = piped(&["encode", "-", "-"], &wav);
+        let ran = piped(&["encode", "-", "-", "--effort", "0"], &wav);
         ran.expect(0, &["kbps"]);
         assert!(ran.stdout == folder.read("a.tsr"), "{rate} Hz");
         // As a program that does not know the length writes it.
@@ -32,7 +33,8 @@ fn pipes_and_files_give_the_same_bytes() {
         streamed[4..8].fill(0xFF);
         streamed[data + 4..data + 8].fill(0xFF);
         assert!(piped(&["encode", "-", "-"], &streamed).stdout == folder.read("a.tsr"));
-        let ran = piped(&["encode", "-", &folder.text("b.tsr"), "--levels", "7"], &wav);
+        let ran =
+            piped(&["encode", "-", &folder.text("b.tsr"), "--levels", "7", "--effort", "0"], &wav);
         assert!(ran.expect(0, &[]).stdout.starts_with(folder.text("b.tsr").as_bytes()));
         assert!(folder.read("b.tsr") == folder.read("a.tsr"));
 
@@ -56,7 +58,8 @@ fn raw_samples_go_in_and_out() {
     let raw: Vec<u8> =
         (0..40_001).flat_map(|n| sound.iter().flat_map(move |c| c[n].to_le_bytes())).collect();
     std::fs::write(folder.path("a.raw"), &raw).unwrap();
-    tessera(&["encode", &folder.text("a.wav"), &folder.text("a.tsr")]).expect(0, &[]);
+    tessera(&["encode", &folder.text("a.wav"), &folder.text("a.tsr"), "--effort", "0"])
+        .expect(0, &[]);
     let tsr = folder.read("a.tsr");
     assert!(piped(&["encode", "-", "-", "--raw", "32000,2"], &raw).stdout == tsr);
     assert!(tessera(&["encode", &folder.text("a.raw"), "-", "--raw", "32000, 2"]).stdout == tsr);

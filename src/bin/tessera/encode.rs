@@ -7,14 +7,13 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 use tessera_codec::audio::{self, AudioSource};
 use tessera_codec::bitstream::{ContainerReader, OutputFile};
-#[cfg(feature = "train")]
-use tessera_codec::codec::{Codec, Effort};
 use tessera_codec::engine::Model;
 use tessera_codec::files::{self, EncodeReport, Encoding, FilesError};
 use tessera_codec::lines::Selection;
 use tessera_codec::prior::Prior;
 
 use super::batch::{self, Batch, Done, Job};
+use super::effort::{EffortArgs, FileCoder};
 use super::entropy::EntropyArgs;
 use super::interrupt::{Interrupt, Interruptible};
 use super::model::ModelArgs;
@@ -49,11 +48,8 @@ pub struct Args {
     /// Store as many levels as fit this rate, all channels together.
     #[arg(long, value_name = "X", value_parser = positive)]
     kbps: Option<f64>,
-    /// Look for codes that decode to something closer to the original, from 0, at once, to 10, a few times as long
-    /// as the sound lasts; 2 has most of what there is to gain. Packed tokens keep their size.
-    #[cfg(feature = "train")]
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=10))]
-    effort: u8,
+    #[command(flatten)]
+    pub effort: EffortArgs,
     /// Lines to draw beside the codes: pure tones, whistles and bells above 950 Hz, which codes alone make noise of. By
     /// default few where the codes have less than 4 kbps a channel, and many where they have more; none with a model as
     /// quick as tessera-live-48k.
@@ -108,50 +104,15 @@ pub fn run(args: Args) -> Result<Outcome> {
     }
 }
 
-/// Moves of the search for each step of effort.
-#[cfg(feature = "train")]
-const MOVES: usize = 10;
-
-/// What looks for better codes, if that was asked for.
-#[cfg(feature = "train")]
-type Searcher = Option<Codec>;
-/// Nothing does.
-#[cfg(not(feature = "train"))]
-struct Searcher;
-
-#[cfg(feature = "train")]
-fn searcher(args: &Args) -> Result<Searcher> {
-    (args.effort > 0).then(|| args.model.load_codec()).transpose()
-}
-
-#[cfg(not(feature = "train"))]
-fn searcher(_: &Args) -> Result<Searcher> {
-    Ok(Searcher)
-}
-
 /// What all files are encoded with.
 struct Encoder<'a> {
     args: &'a Args,
     model: &'a Model,
-    #[cfg_attr(not(feature = "train"), expect(dead_code))]
-    searcher: &'a Searcher,
+    coder: FileCoder,
     prior: Option<&'a Prior>,
     interrupt: &'a Interrupt,
     /// Files that may be encoded side by side, at least 1.
-    #[cfg_attr(not(feature = "train"), expect(dead_code))]
     files_at_once: usize,
-}
-
-/// Has candle make element-wise operations on the thread that asks for them: it shares the large ones out among threads that
-/// wait for one another without sleeping, which is in the way of searches that have a core each. For before
-/// there is another thread; what the user set stays.
-#[cfg(feature = "train")]
-pub fn one_thread_a_search(args: &Args) {
-    const THREADS: &str = "CANDLE_NUM_THREADS";
-    if args.effort > 0 && std::env::var_os(THREADS).is_none() {
-        // SAFETY: no other thread runs that could read the environment meanwhile.
-        unsafe { std::env::set_var(THREADS, "1") };
-    }
 }
 
 impl Encoder<'_> {
@@ -200,18 +161,16 @@ impl Encoder<'_> {
         output: pipe::Output,
         watch: &mut dyn FnMut(u64),
     ) -> Result<(pipe::Output, EncodeReport), FilesError> {
-        let encoding = self.encoding(levels);
-        #[cfg(feature = "train")]
-        if let Some(codec) = self.searcher {
-            let stop = || self.interrupt.asked();
-            let effort = Effort::moves(MOVES * usize::from(self.args.effort));
-            let at_once = (effort.at_once / self.files_at_once).max(1);
-            let effort = Effort { at_once, stop: &stop, ..effort };
-            return files::encode_searching(
-                codec, effort, self.prior, source, encoding, output, watch,
-            );
-        }
-        files::encode_with(self.model, self.prior, source, encoding, output, watch)
+        self.coder.encode(
+            self.model,
+            self.prior,
+            source,
+            self.encoding(levels),
+            output,
+            self.files_at_once,
+            self.interrupt,
+            watch,
+        )
     }
 
     /// Encodes a file of a folder, unless that is done.
@@ -288,15 +247,9 @@ fn encode_file(args: &Args, path: &Path) -> Result<Outcome> {
     let piped = pipe::is_stdio(path);
     let (model, prior) = (args.model.load()?, args.model.prior());
     let prior = args.entropy.choose(&prior)?;
-    let searcher = searcher(args)?;
-    let encoder = Encoder {
-        args,
-        model: &model,
-        searcher: &searcher,
-        prior,
-        interrupt: &interrupt,
-        files_at_once: 1,
-    };
+    let coder = args.effort.coder(&args.model)?;
+    let encoder =
+        Encoder { args, model: &model, coder, prior, interrupt: &interrupt, files_at_once: 1 };
     let mut progress = Progress::of_audio(info.frames);
     let started = Instant::now();
     let rate = f64::from(info.sample_rate);
@@ -357,11 +310,11 @@ fn encode_folder(args: &Args, out: &Path) -> Result<Outcome> {
     let interrupt = Interrupt::listen()?;
     let (model, prior) = (args.model.load()?, args.model.prior());
     let prior = args.entropy.choose(&prior)?;
-    let searcher = searcher(args)?;
+    let coder = args.effort.coder(&args.model)?;
     let encoder = Encoder {
         args,
         model: &model,
-        searcher: &searcher,
+        coder,
         prior,
         interrupt: &interrupt,
         files_at_once: jobs.len(),

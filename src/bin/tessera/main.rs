@@ -6,6 +6,7 @@ mod decode;
 mod device;
 #[cfg(feature = "live")]
 mod devices;
+mod effort;
 mod encode;
 mod entropy;
 mod eval;
@@ -91,8 +92,10 @@ enum Outcome {
 fn main() -> ExitCode {
     let command = Cli::parse().command;
     #[cfg(feature = "train")]
-    if let Command::Encode(args) = &command {
-        encode::one_thread_a_search(args);
+    match &command {
+        Command::Encode(args) => args.effort.one_thread_a_search(),
+        Command::Eval(args) => args.effort.one_thread_a_search(),
+        _ => {}
     }
     let result = match command {
         #[cfg(feature = "train")]

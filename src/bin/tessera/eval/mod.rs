@@ -14,12 +14,12 @@ use tessera_codec::audio::{WavFormat, WavSink, open, resample_all};
 use tessera_codec::bitstream::{ContainerReader, OutputFile, Overwrite};
 use tessera_codec::engine::Model;
 use tessera_codec::files::{self, Encoding};
-use tessera_codec::lines::Selection;
 use tessera_codec::metrics::{self, CodebookStats, Meter};
 use tessera_codec::prior::Prior;
 use tessera_codec::token_files::TokenFile;
 use tessera_codec::tokens;
 
+use crate::effort::{EffortArgs, FileCoder};
 use crate::entropy::EntropyArgs;
 use crate::interrupt::{Interrupt, Interruptible};
 use crate::model::ModelArgs;
@@ -43,6 +43,8 @@ pub struct Args {
     model: ModelArgs,
     #[command(flatten)]
     entropy: EntropyArgs,
+    #[command(flatten)]
+    pub effort: EffortArgs,
     /// Measure with so many levels, or with each number of them; the model's number by default.
     #[arg(long, value_name = "all|N")]
     levels: Option<Levels>,
@@ -170,6 +172,7 @@ pub fn run(args: Args) -> Result<Outcome> {
     let clips = sound::list(&args.ref_dir)?;
     let (model, prior) = (args.model.load()?, args.model.prior());
     let prior = args.entropy.choose(&prior)?;
+    let coder = args.effort.coder(&args.model)?;
     let most = model.config().levels();
     let counts: Vec<usize> = match args.levels {
         Some(Levels::All) => (1..=most).collect(),
@@ -207,10 +210,11 @@ pub fn run(args: Args) -> Result<Outcome> {
         Progress::new(clips.len() as u64, "[{bar:40}] {pos}/{len}  {msg}  {eta} left");
     for (done, (name, path)) in clips.iter().enumerate() {
         progress.update(done as u64, || format!("{done} of {}: {name}", clips.len()));
-        let result = Tokens::of(&model, path, &counts, &interrupt).and_then(|tokens| {
+        let tokens = Tokens::of(&coder, &model, prior, path, &counts, &interrupt);
+        let result = tokens.and_then(|tokens| {
             let measure = Measure { model: &model, prior, meter: &meter, name, tokens: &tokens };
             let rows = measure.rows(&tables, destination.as_ref())?;
-            for channel in tokens.files.iter().take(1).flat_map(|(_, file)| file.channels()) {
+            for channel in tokens.files.last().into_iter().flat_map(|(_, file)| file.channels()) {
                 stats.add_tokens(channel)?;
             }
             Ok(rows)
@@ -255,36 +259,63 @@ pub fn run(args: Args) -> Result<Outcome> {
 /// A clip and its tokens.
 struct Tokens {
     clip: Clip,
-    /// Those of the most levels wanted, with each selection of lines that some number of levels has.
-    files: Vec<(Selection, TokenFile)>,
+    /// By what they were encoded with: those of the most levels wanted, with each selection of lines that some number of levels
+    /// has; or those of each number of levels, where fewer are not the first of more. The last have the most.
+    files: Vec<(Encoding, TokenFile)>,
+    nests: bool,
 }
 
 impl Tokens {
-    fn of(model: &Model, path: &Path, counts: &[usize], interrupt: &Interrupt) -> Result<Self> {
+    fn of(
+        coder: &FileCoder,
+        model: &Model,
+        prior: Option<&Prior>,
+        path: &Path,
+        counts: &[usize],
+        interrupt: &Interrupt,
+    ) -> Result<Self> {
         // Read first: it checks the length.
         let clip = Clip::read(path)?;
-        let levels = counts.iter().copied().max().unwrap_or(1);
-        let mut files: Vec<(Selection, TokenFile)> = Vec::new();
+        let mut tokens = Self { clip, files: Vec::new(), nests: coder.nests() };
+        // What is looked for depends on the prior; else it is early for it.
+        let prior = prior.filter(|_| !tokens.nests);
+        let most = counts.iter().copied().max().unwrap_or(1);
         for &count in counts {
-            let lines = Encoding::from(count).selection(model.config());
-            if files.iter().any(|(known, _)| *known == lines) {
+            let encoding = tokens.encoding(model, count, most);
+            if tokens.files.iter().any(|(known, _)| *known == encoding) {
                 continue;
             }
-            let (interrupt, label) = (interrupt.clone(), path.display().to_string());
-            let mut source = Interruptible { source: open(path)?, interrupt, path: label };
-            let encoding = Encoding { levels, lines: Some(lines) };
-            let (tsr, _) = files::encode(model, &mut source, encoding, Vec::new(), &mut |_| {})?;
+            let (watched, label) = (interrupt.clone(), path.display().to_string());
+            let mut source = Interruptible { source: open(path)?, interrupt: watched, path: label };
+            let (tsr, _) = coder.encode(
+                model,
+                prior,
+                &mut source,
+                encoding,
+                Vec::new(),
+                1,
+                interrupt,
+                &mut |_| {},
+            )?;
             let mut reader = ContainerReader::open(Cursor::new(tsr))?;
-            files.push((lines, TokenFile::from_tsr(&mut reader, levels)?));
+            files::attach(&mut reader, prior)?;
+            tokens.files.push((encoding, TokenFile::from_tsr(&mut reader, encoding.levels)?));
         }
-        Ok(Self { clip, files })
+        Ok(tokens)
     }
 
-    /// The file as `encode` writes it with fewer levels: a prefix of the levels is what the encoder would
+    /// What tokens for so many levels are encoded with, of `most` at most.
+    fn encoding(&self, model: &Model, levels: usize, most: usize) -> Encoding {
+        let lines = Some(Encoding::from(levels).selection(model.config()));
+        Encoding { levels: if self.nests { most } else { levels }, lines }
+    }
+
+    /// The file as `encode` writes it with fewer levels: where they nest, a prefix of the levels is what the encoder would
     /// have made.
     fn first_levels(&self, model: &Model, prior: Option<&Prior>, levels: usize) -> Result<Vec<u8>> {
-        let lines = Encoding::from(levels).selection(model.config());
-        let file = self.files.iter().find(|(known, _)| *known == lines).map(|(_, file)| file);
+        let most = self.files.last().map_or(levels, |(encoding, _)| encoding.levels);
+        let encoding = self.encoding(model, levels, most);
+        let file = self.files.iter().find(|(known, _)| *known == encoding).map(|(_, file)| file);
         let file = file.context("the tokens of a clip in memory are lost")?;
         let header = file.header();
         let samples = header.samples.context("the length of a clip in memory is lost")?;
