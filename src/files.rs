@@ -14,7 +14,7 @@ use crate::bitstream::{ContainerReader, Damage, Header, Item, ReadError, WriteEr
 use crate::codec::{Codec, CodecError, Effort, SearchStream};
 use crate::config::CodecConfig;
 use crate::engine::{EngineError, Model, ModelError};
-use crate::lines::{Kept, LineFinder, Selection};
+use crate::lines::{Kept, Selection};
 use crate::prior::Prior;
 use crate::threads::cores;
 use crate::tokens::Tokens;
@@ -157,18 +157,9 @@ pub struct Encoding {
 }
 
 impl Encoding {
-    /// With few bits for codes a line costs what codes could have had: at the rates of five levels of the shipped
-    /// model and below, in bits a second, only what stands out most is drawn.
-    const LOW_RATE: f64 = 4000.0;
-
     /// Which lines are stored with a model of `config`.
     pub fn selection(self, config: &CodecConfig) -> Selection {
-        let rate = config.bits_per_second(self.levels.min(config.levels()));
-        self.lines.unwrap_or(match rate {
-            _ if !LineFinder::keeps_time(config) => Selection::NONE,
-            rate if rate < Self::LOW_RATE => Selection::FEW,
-            _ => Selection::MANY,
-        })
+        self.lines.unwrap_or_else(|| Selection::suiting(config, self.levels))
     }
 }
 

@@ -12,7 +12,7 @@ use tessera_codec::Shipped;
 use tessera_codec::engine::{
     ChannelDecoders, ChannelEncoders, Model, StreamDecoder, StreamEncoder,
 };
-use tessera_codec::lines::{Comb, CombFinder, Lines};
+use tessera_codec::lines::{Comb, LineFinder, LinePlayer, Lines, Selection};
 use tessera_codec::prior::PriorState;
 
 /// The system's allocator, which counts what each thread asks of it.
@@ -60,7 +60,8 @@ struct Session {
     codes: [Vec<u16>; 2],
     sound: Vec<f32>,
     lines: Vec<Lines>,
-    finder: CombFinder,
+    finder: LineFinder,
+    player: LinePlayer,
     seconds: usize,
 }
 
@@ -74,6 +75,7 @@ impl Session {
     fn new(shipped: Shipped) -> Self {
         let model = Model::load_shipped(shipped).unwrap();
         let (chunk, codes) = (model.chunk_samples(), model.codes_per_step(4));
+        let finder = LineFinder::new(48_000, chunk, model.config().lag_samples(), Selection::MANY);
         Self {
             encoder: StreamEncoder::with_batch(&model, 2),
             decoder: StreamDecoder::with_batch(&model, 2),
@@ -81,9 +83,13 @@ impl Session {
             decoders: ChannelDecoders::new(&model, 2, 1),
             samples: [vec![0.0; 6 * chunk], vec![0.0; 6 * chunk]],
             codes: [vec![0; 6 * codes], vec![0; 6 * codes]],
-            sound: (0..5000).map(|n| (n as f32 * 0.05).sin() * 0.4).collect(),
+            sound: (0..5000)
+                .map(|n| (n as f32 * 0.05).sin() * 0.4 + (n as f32 * 0.4).sin() * 0.1)
+                .collect(),
             lines: [None, Comb::new(60, [3, 2])].map(with_comb).repeat(3),
-            finder: CombFinder::new(48_000, [2, 1]),
+            // A copy has as much room.
+            finder: finder.clone(),
+            player: LinePlayer::new(48_000, chunk),
             seconds: std::env::var("TESSERA_SECONDS").map_or(5, |s| s.parse().unwrap()),
         }
     }
@@ -92,7 +98,8 @@ impl Session {
     /// calls, resets and ends in between; gives how many steps were decoded.
     fn run(&mut self) -> Option<usize> {
         let Self { encoder, decoder, encoders, decoders, samples, codes, sound, .. } = self;
-        let (lines, finder, seconds) = (&self.lines, &mut self.finder, &self.seconds);
+        let (lines, seconds) = (&self.lines, &self.seconds);
+        let (finder, player) = (&mut self.finder, &mut self.player);
         let [left, right] = samples;
         let (mut taken, mut steps, mut turn) = (0, 0, 0usize);
         let chunk = encoder.chunk_samples();
@@ -103,7 +110,17 @@ impl Session {
             sound[turn % size] = if turn.is_multiple_of(5) { f32::NAN } else { 0.1 };
             let done = encoder.process_into(&sound[..size], levels, &mut codes[0]).ok()?;
             taken += done.consumed;
-            finder.find(&sound[..size], turn % 3);
+            finder.select([Selection::FEW, Selection::NONE, Selection::MANY][turn / 8 % 3]);
+            let mut rest = &sound[..size];
+            while !rest.is_empty() {
+                rest = &rest[finder.fill(rest)..];
+                if finder.begin() {
+                    while !finder.advance(1 + turn % 9) {}
+                    let lines = finder.take()?;
+                    let unit = |unit| player.play_unit(unit, &lines, &mut left[..chunk]);
+                    (0..LinePlayer::UNITS).for_each(unit);
+                }
+            }
             let new = &codes[0][..done.produced];
             let out = decoder.process_with_combs(new, levels, lines, left).ok()?;
             steps += out.produced / chunk;
@@ -114,7 +131,7 @@ impl Session {
                 encoder.begin(levels).ok()?;
                 while !encoder.advance(3) {}
                 encoder.take(&mut codes[0]).ok()?;
-                decoder.begin(&codes[0][..per_step], levels).ok()?;
+                decoder.begin_with_comb(&codes[0][..per_step], levels, &lines[1]).ok()?;
                 while !decoder.advance(3) {}
                 decoder.take(left).ok()?;
                 (taken, steps) = (taken + missing, steps + 1);
@@ -136,6 +153,7 @@ impl Session {
                 decoder.finish(left).ok()?;
             }
             if turn.is_multiple_of(13) {
+                (finder.reset(), player.reset());
                 encoder.reset();
                 decoder.reset();
                 encoders.reset();

@@ -9,6 +9,7 @@ pub mod dsp;
 pub mod editor;
 pub mod exchange;
 pub mod line;
+pub mod line_effects;
 pub mod models;
 pub mod monitor;
 pub mod pace;
@@ -280,5 +281,8 @@ mod entry {
     nice_export_vst3!(Tessera);
 }
 
+#[cfg(test)]
+#[path = "../tests/coded/mod.rs"]
+mod coded;
 #[cfg(test)]
 mod tests;

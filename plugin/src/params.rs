@@ -85,6 +85,9 @@ pub struct TesseraParams {
     /// Levels that are decoded, which is the bit rate.
     #[id = "levels"]
     pub levels: IntParam,
+    /// Whether lines are drawn beside the codes.
+    #[id = "lines"]
+    pub lines: BoolParam,
     /// Weight of the coarse scale.
     #[id = "coarse"]
     pub coarse: FloatParam,
@@ -154,6 +157,7 @@ impl TesseraParams {
             bypass: BoolParam::new("Bypass", false).make_bypass(),
             model: EnumParam::new("Model", Choice::Embedded),
             levels: levels(models.clone()),
+            lines: BoolParam::new("Lines", true),
             coarse: percent("Coarse", 1.0, 2.0),
             middle: percent("Middle", 1.0, 2.0),
             fine: percent("Fine", 1.0, 2.0),
@@ -192,6 +196,7 @@ impl TesseraParams {
         resynthesis::Settings {
             levels: if levels >= LEVELS { usize::MAX } else { levels.max(1) as usize },
             gains: [weight(&self.coarse), weight(&self.middle), weight(&self.fine)],
+            lines: self.lines.value(),
             tokens: tokens::Settings {
                 freeze: [
                     self.freeze_coarse.value(),

@@ -20,18 +20,18 @@ pub struct Preset {
 pub const PRESETS: &[Preset] = &[
     Preset {
         name: "Transparent",
-        about: "All levels, nothing else: the codec at its best",
+        about: "All levels and lines, nothing else: the codec at its best",
         values: &[],
     },
     Preset {
         name: "1 kbps Radio",
         about: "Two levels, 0.75 kbps: voices from very far away",
-        values: &[("levels", 2.0), ("width", 0.6), ("output", 1.5)],
+        values: &[("levels", 2.0), ("lines", 0.0), ("width", 0.6), ("output", 1.5)],
     },
     Preset {
         name: "Coarse Ghost",
         about: "The coarse level alone: 25 tokens a second",
-        values: &[("levels", 1.0)],
+        values: &[("levels", 1.0), ("lines", 0.0)],
     },
     Preset {
         name: "Frozen Choir",

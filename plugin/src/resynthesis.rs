@@ -8,9 +8,11 @@
 use std::sync::Arc;
 
 use tessera_codec::engine::{Model, StreamDecoder, StreamEncoder};
+use tessera_codec::lines::{LineFinder, LinePlayer, Lines, Selection};
 
+use crate::line_effects;
 use crate::pace::Pace;
-use crate::tokens::{self, Neighbours, Range, SCALES, TokenEffects};
+use crate::tokens::{self, FINE, Neighbours, Range, SCALES, TokenEffects};
 
 /// The most codes that a step may have to be shown in the editor.
 pub const SHOWN_CODES: usize = 64;
@@ -32,6 +34,8 @@ pub struct Settings {
     pub levels: usize,
     /// Factor on what each scale's levels add.
     pub gains: [f32; SCALES],
+    /// Whether lines are drawn beside the codes, as many as suit the levels.
+    pub lines: bool,
     /// What is done to the tokens.
     pub tokens: tokens::Settings,
 }
@@ -58,9 +62,20 @@ pub trait Observer {
 #[derive(Debug)]
 struct Channel {
     encoder: StreamEncoder,
+    finder: LineFinder,
     decoder: StreamDecoder,
-    /// The samples that go out while the next ones come in.
+    player: LinePlayer,
+    /// The samples that are made, and those that go out while the next ones come in.
+    made: Box<[f32]>,
     ready: Box<[f32]>,
+}
+
+/// Units of work after which a step is encoded, its lines are found, and it is decoded.
+#[derive(Debug, Clone, Copy)]
+struct Ends {
+    encoded: usize,
+    found: usize,
+    decoded: usize,
 }
 
 /// Encoder, token effects and decoder of some channels.
@@ -68,12 +83,14 @@ struct Channel {
 pub struct Resynthesis {
     model: Model,
     channels: Box<[Channel]>,
-    /// By channel, the codes of the step at work.
+    /// By channel, the codes of the step at work, and the lines at its end.
     codes: Box<[Box<[u16]>]>,
+    lines: Box<[Lines]>,
+    /// By number of levels, less one: the lines that suit them.
+    suiting: Box<[Selection]>,
     effects: TokenEffects,
     pace: Pace,
-    /// Units of work after which a step is encoded.
-    encoded: usize,
+    ends: Ends,
     /// Samples of the current step that have come in.
     filled: usize,
     /// Whether the step before is being worked on, and the units of work done on it.
@@ -92,27 +109,51 @@ pub struct Resynthesis {
     fresh: bool,
 }
 
+impl Channel {
+    /// What the units of a step's work cost: encoding, finding lines, decoding, drawing lines.
+    fn unit_costs(&self) -> [Vec<u64>; 4] {
+        [
+            self.encoder.unit_costs().to_vec(),
+            self.finder.unit_costs().to_vec(),
+            self.decoder.unit_costs().to_vec(),
+            vec![LinePlayer::UNIT_COST; LinePlayer::UNITS],
+        ]
+    }
+}
+
 impl Resynthesis {
     /// A stream at its beginning.
     pub fn new(model: &Model, neighbours: Arc<Neighbours>, channels: usize) -> Self {
         let per_step = model.codes_per_step(model.levels());
+        let (config, chunk) = (model.config(), model.chunk_samples());
+        let finder =
+            LineFinder::new(config.sample_rate, chunk, config.lag_samples(), Selection::MANY);
+        let player = LinePlayer::new(config.sample_rate, chunk);
         let streams: Box<[Channel]> = (0..channels)
             .map(|_| Channel {
                 encoder: StreamEncoder::new(model),
+                finder: finder.clone(),
                 decoder: StreamDecoder::new(model),
-                ready: vec![0.0; model.chunk_samples()].into(),
+                player: player.clone(),
+                made: vec![0.0; chunk].into(),
+                ready: vec![0.0; chunk].into(),
             })
             .collect();
-        let encoding = streams.first().map_or(&[][..], |channel| channel.encoder.unit_costs());
-        let decoding = streams.first().map_or(&[][..], |channel| channel.decoder.unit_costs());
+        let costs = streams.first().map_or(Default::default(), Channel::unit_costs);
+        let mut end = 0;
+        let [encoded, found, decoded, _] = costs.each_ref().map(|costs| {
+            end += costs.len() * channels;
+            end
+        });
         // Each unit is done for one channel after the other.
-        let costs = encoding.iter().chain(decoding);
-        let costs = costs.flat_map(|cost| std::iter::repeat_n(*cost, channels));
+        let costs = costs.iter().flatten().flat_map(|cost| std::iter::repeat_n(*cost, channels));
         Self {
-            pace: Pace::new(costs, model.chunk_samples()),
-            encoded: encoding.len() * channels,
+            pace: Pace::new(costs, chunk),
+            ends: Ends { encoded, found, decoded },
             channels: streams,
             codes: (0..channels).map(|_| vec![0; per_step].into()).collect(),
+            lines: vec![Lines::NONE; channels].into(),
+            suiting: (1..=model.levels()).map(|n| Selection::suiting(config, n)).collect(),
             effects: TokenEffects::new(model, neighbours, channels),
             filled: 0,
             working: false,
@@ -120,6 +161,7 @@ impl Resynthesis {
             settings: Settings {
                 levels: model.levels(),
                 gains: [1.0; SCALES],
+                lines: true,
                 tokens: tokens::Settings::default(),
             },
             peak: 0.0,
@@ -164,6 +206,7 @@ impl Resynthesis {
                 let samples = &mut samples[at..at + count];
                 self.peak = samples.iter().fold(self.peak, |peak, sample| peak.max(sample.abs()));
                 channel.encoder.fill(samples);
+                channel.finder.fill(samples);
                 samples.copy_from_slice(&channel.ready[self.filled..self.filled + count]);
             }
             self.filled += count;
@@ -185,14 +228,31 @@ impl Resynthesis {
         while self.pace.is_due(self.done, self.filled) {
             // Channels take turns, so that a unit's weights are still in the cache for the next one.
             let channel = &mut self.channels[self.done % channels];
-            if self.done < self.encoded {
-                channel.encoder.advance(1);
-            } else {
-                channel.decoder.advance(1);
+            let Channel { encoder, finder, decoder, player, made, .. } = channel;
+            match self.done {
+                done if done < self.ends.encoded => drop(encoder.advance(1)),
+                done if done < self.ends.found => drop(finder.advance(1)),
+                done if done < self.ends.decoded => drop(decoder.advance(1)),
+                done => {
+                    let unit = (done - self.ends.decoded) / channels;
+                    player.play_unit(unit, &self.lines[done % channels], made);
+                }
             }
             self.done += 1;
-            if self.done == self.encoded {
+            if self.done == self.ends.found {
                 self.exchange(observer);
+            }
+            if self.done == self.ends.decoded {
+                self.take();
+            }
+        }
+    }
+
+    /// Between decoding and drawing: the codes' sound is there.
+    fn take(&mut self) {
+        for Channel { decoder, made, .. } in &mut self.channels {
+            if decoder.take(made).is_err() {
+                made.fill(0.0);
             }
         }
     }
@@ -206,20 +266,27 @@ impl Resynthesis {
                 codes.fill(0);
             }
         }
+        for (channel, lines) in self.channels.iter_mut().zip(&mut self.lines) {
+            *lines = channel.finder.take().unwrap_or_default();
+        }
         let number = self.effects.step();
         let audible = self.peak_at_work > AUDIBLE;
-        let sent = self.effects.apply(&mut self.codes, &self.settings.tokens, audible);
+        let effects = &self.settings.tokens;
+        let sent = self.effects.apply(&mut self.codes, &mut self.lines, effects, audible);
+        let weight = self.settings.gains[FINE];
+        self.lines.iter_mut().for_each(|lines| line_effects::weigh(lines, weight));
         let silence = self.silent as f64 * self.model.chunk_samples() as f64;
         let keep = silence < SILENCE * f64::from(self.model.config().sample_rate)
             || self.effects.is_frozen();
         self.next_gain = if keep { sent } else { 0.0 };
         let levels = self.settings.levels.clamp(1, self.model.levels());
         let count = self.model.codes_per_step(levels);
-        for (channel, codes) in self.channels.iter_mut().zip(&self.codes) {
+        let tokens = self.codes.iter().zip(&self.lines);
+        for (channel, (codes, lines)) in self.channels.iter_mut().zip(tokens) {
             for level in 0..levels {
                 channel.decoder.set_gain(level, self.settings.gains[tokens::scale(level)]);
             }
-            if channel.decoder.begin(&codes[..count], levels).is_err() {
+            if channel.decoder.begin_with_comb(&codes[..count], levels, lines).is_err() {
                 self.next_gain = 0.0;
             }
         }
@@ -241,9 +308,7 @@ impl Resynthesis {
             return;
         }
         for channel in &mut self.channels {
-            if channel.decoder.take(&mut channel.ready).is_err() {
-                channel.ready.fill(0.0);
-            }
+            std::mem::swap(&mut channel.made, &mut channel.ready);
             if self.gain != 1.0 || self.next_gain != 1.0 {
                 fade(&mut channel.ready, self.gain, self.next_gain);
             }
@@ -266,7 +331,12 @@ impl Resynthesis {
         self.filled = 0;
         self.done = 0;
         self.working = true;
+        let levels = settings.levels.clamp(1, self.suiting.len().max(1));
+        let lines = self.suiting.get(levels - 1).filter(|_| settings.lines);
+        let lines = lines.copied().unwrap_or(Selection::NONE);
         for channel in &mut self.channels {
+            channel.finder.select(lines);
+            channel.finder.begin();
             // All levels, so that those that are not decoded are there when they are wanted.
             self.working &= channel.encoder.begin(self.model.levels()).is_ok();
         }
@@ -276,7 +346,9 @@ impl Resynthesis {
     pub fn reset(&mut self) {
         for channel in &mut self.channels {
             channel.encoder.reset();
+            channel.finder.reset();
             channel.decoder.reset();
+            channel.player.reset();
             channel.ready.fill(0.0);
         }
         self.effects.reset();
@@ -313,14 +385,15 @@ mod tests {
     });
 
     fn settings() -> Settings {
-        Settings { levels: 4, gains: [1.0; 3], tokens: tokens::Settings::default() }
+        Settings { levels: 4, gains: [1.0; 3], lines: true, tokens: tokens::Settings::default() }
     }
 
     fn sound(samples: usize) -> Vec<f32> {
         (0..samples)
             .map(|n| {
                 let t = n as f32 / 48_000.0;
-                (t * 1800.0).sin() * 0.3 + ((t * 400.0).sin() * 40.0).sin() * 0.2
+                let high = (t * 14_000.0).sin() * 0.1;
+                (t * 1800.0).sin() * 0.3 + ((t * 400.0).sin() * 40.0).sin() * 0.2 + high
             })
             .collect()
     }
@@ -336,27 +409,21 @@ mod tests {
         out
     }
 
-    /// The codec as a file is coded: encode, then decode, with the lag taken out.
-    fn coded(sound: &[f32], levels: usize) -> Vec<f32> {
-        let model = &MODEL.0;
-        let mut encoder = StreamEncoder::new(model);
-        let mut codes = vec![0; (sound.len() / 1920 + 3) * model.codes_per_step(levels)];
-        let done = encoder.process_into(sound, levels, &mut codes).unwrap();
-        let rest = encoder.finish(levels, &mut codes[done.produced..]).unwrap();
-        codes.truncate(done.produced + rest.produced);
-        let mut decoder = StreamDecoder::new(model);
-        let mut out = vec![0.0; codes.len() / model.codes_per_step(levels) * 1920];
-        decoder.process_into(&codes, levels, &mut out).unwrap();
-        out[decoder.latency_samples()..][..sound.len()].to_vec()
+    fn coded(sound: &[f32], levels: usize, selection: Selection) -> Vec<f32> {
+        crate::coded::coded(&MODEL.0, sound, levels, selection)
     }
 
     #[test]
     fn it_is_the_codec_and_nothing_else() {
         let sound = sound(30_000);
-        for levels in [1, 4, 7] {
-            let coded = coded(&sound, levels);
+        for (levels, lines) in [(1, false), (4, true), (7, false), (7, true)] {
+            let selection = match lines {
+                true => Selection::suiting(MODEL.0.config(), levels),
+                false => Selection::NONE,
+            };
+            let coded = coded(&sound, levels, selection);
             for block in [64, 1000, 30_000] {
-                let out = run(&sound, block, &Settings { levels, ..settings() });
+                let out = run(&sound, block, &Settings { levels, lines, ..settings() });
                 assert_eq!(out[..5280], [0.0; 5280][..]);
                 assert_eq!(out[5280..], coded[..sound.len() - 5280], "{levels} levels in {block}");
             }
@@ -366,13 +433,8 @@ mod tests {
     #[test]
     fn every_block_carries_about_the_same() {
         let stage = Resynthesis::new(&MODEL.0, MODEL.1.clone(), 2);
-        let Channel { encoder, decoder, .. } = &stage.channels[0];
-        let costs: Vec<u64> = encoder
-            .unit_costs()
-            .iter()
-            .chain(decoder.unit_costs())
-            .flat_map(|cost| [*cost, *cost])
-            .collect();
+        let costs = stage.channels[0].unit_costs();
+        let costs: Vec<u64> = costs.iter().flatten().flat_map(|cost| [*cost, *cost]).collect();
         let chunk = MODEL.0.chunk_samples();
         let (mut done, mut largest) = (0, 0);
         for filled in (64..=chunk).step_by(64) {
@@ -391,7 +453,7 @@ mod tests {
     fn a_scale_without_gain_is_not_there() {
         let sound = sound(20_000);
         let muted = Settings { gains: [1.0, 0.0, 0.0], ..settings() };
-        let one = Settings { levels: 1, ..settings() };
+        let one = Settings { levels: 1, lines: false, ..settings() };
         let (muted, one) = (run(&sound, 480, &muted), run(&sound, 480, &one));
         assert!(muted.iter().zip(&one).all(|(a, b)| (a - b).abs() < 1e-6));
         assert_ne!(one, run(&sound, 480, &settings()));
@@ -407,7 +469,7 @@ mod tests {
         assert!(out[20_000..40_000].iter().any(|s| *s != 0.0));
         assert!(out[tail..200_000].iter().all(|s| *s == 0.0));
         // From where it begins again it is what it would be without the fade.
-        let coded = coded(&all, 4);
+        let coded = coded(&all, 4, Selection::FEW);
         assert_eq!(out[205_280..], coded[200_000..234_720]);
     }
 

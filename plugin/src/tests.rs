@@ -7,8 +7,10 @@ use nice_plug::context::process::SendEventError;
 use nice_plug::params::InternalParamMut;
 use proptest::prelude::*;
 use tessera_codec::Shipped;
-use tessera_codec::engine::{Model, StreamDecoder, StreamEncoder};
+use tessera_codec::engine::Model;
+use tessera_codec::lines::Selection;
 
+use super::coded::coded;
 use super::*;
 
 /// `Choice::Folder` as hosts say it: the second of three.
@@ -156,26 +158,12 @@ fn sound(channels: usize, samples: usize) -> Vec<Vec<f32>> {
             (0..samples)
                 .map(|n| {
                     let t = n as f32 / 48_000.0 * (1.0 + channel as f32 * 0.3);
-                    (t * 1800.0).sin() * 0.3 + ((t * 400.0).sin() * 40.0).sin() * 0.2
+                    let high = (t * 14_000.0).sin() * 0.1;
+                    (t * 1800.0).sin() * 0.3 + ((t * 400.0).sin() * 40.0).sin() * 0.2 + high
                 })
                 .collect()
         })
         .collect()
-}
-
-/// The codec as a file is coded: encode, then decode, with the lag taken out.
-fn coded(shipped: Shipped, sound: &[f32]) -> Vec<f32> {
-    let model = Model::load_shipped(shipped).unwrap();
-    let (mut encoder, mut decoder) = (StreamEncoder::new(&model), StreamDecoder::new(&model));
-    let levels = model.levels();
-    let per_step = model.codes_per_step(levels);
-    let mut codes = vec![0; (sound.len() / model.chunk_samples() + 3) * per_step];
-    let done = encoder.process_into(sound, levels, &mut codes).unwrap();
-    let rest = encoder.finish(levels, &mut codes[done.produced..]).unwrap();
-    codes.truncate(done.produced + rest.produced);
-    let mut out = vec![0.0; codes.len() / per_step * model.chunk_samples()];
-    decoder.process_into(&codes, levels, &mut out).unwrap();
-    out[decoder.latency_samples()..][..sound.len()].to_vec()
 }
 
 #[test]
@@ -186,7 +174,10 @@ fn at_its_defaults_it_is_the_codec_bit_for_bit_in_blocks_of_any_size() {
         (2, Shipped::Live, LOW_LATENCY, 2160),
     ] {
         let sound = sound(channels, 24_000);
-        let coded: Vec<Vec<f32>> = sound.iter().map(|channel| coded(shipped, channel)).collect();
+        let codec = Model::load_shipped(shipped).unwrap();
+        let (levels, lines) = (codec.levels(), Selection::suiting(codec.config(), usize::MAX));
+        let coded: Vec<Vec<f32>> =
+            sound.iter().map(|channel| coded(&codec, channel, levels, lines)).collect();
         for blocks in [&[512][..], &[1, 1999, 64, 3, 8192], &[24_000]] {
             let mut session = Session::new(48_000.0, channels);
             session.set("model", model);
@@ -200,6 +191,33 @@ fn at_its_defaults_it_is_the_codec_bit_for_bit_in_blocks_of_any_size() {
             }
         }
     }
+}
+
+#[test]
+fn a_high_tone_comes_back_as_a_tone_unless_lines_are_off() {
+    let rate = 44_100.0;
+    let turn = |n: usize, hz: f32| f64::from(hz) * n as f64 / 44_100.0 * std::f64::consts::TAU;
+    let tone = |n| (0.3 * turn(n, 3_000.0).sin()) as f32;
+    let sound = vec![(0..88_200).map(tone).collect::<Vec<f32>>(); 2];
+    // The most that there is within 6 cents of the tone, of the last half second, in dB of what came in.
+    let level = |out: &[f32]| {
+        let at = |cents: f32| {
+            let hz = 3_000.0 * (cents / 1200.0).exp2();
+            let [cos, sin] = [f64::cos, f64::sin].map(|shape| {
+                let part = out.iter().enumerate().skip(out.len() - 22_050);
+                part.map(|(n, x)| f64::from(*x) * shape(turn(n, hz))).sum::<f64>() / 11_025.0
+            });
+            20.0 * (cos.hypot(sin) / 0.3).log10()
+        };
+        (-12..=12).map(|half| at(half as f32 / 2.0)).fold(f64::MIN, f64::max)
+    };
+    let mut session = Session::new(rate, 2);
+    let drawn = session.run(&sound, &[512]);
+    assert!(drawn.iter().all(|out| level(out).abs() < 3.0), "{}", level(&drawn[0]));
+    session.set("lines", 0.0);
+    session.plugin.reset();
+    let noise = session.run(&sound, &[512]);
+    assert!(noise.iter().all(|out| level(out) < -20.0), "{}", level(&noise[0]));
 }
 
 #[test]

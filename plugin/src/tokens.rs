@@ -1,4 +1,5 @@
-//! Playing with tokens: freeze, smear, shuffle, mutate, shift, and lost packets.
+//! Playing with tokens: freeze, smear, shuffle, mutate, shift, and lost packets. What all this does to lines is
+//! in [`line_effects`].
 //!
 //! Effects see the codes of a step at a time, after the encoder and before the decoder, and never make a code
 //! that is not in its codebook. What is drawn by chance depends on the seed and on the number of the step
@@ -7,9 +8,15 @@
 use std::sync::Arc;
 
 use tessera_codec::engine::Model;
+use tessera_codec::lines::{Lines, SLOTS};
+
+use crate::line_effects::{self, LineEffects};
 
 /// Scales that can be frozen and weighed on their own: coarse (level 0), middle (level 1), fine (the rest).
 pub const SCALES: usize = 3;
+
+/// The last of them, which lines belong to.
+pub const FINE: usize = SCALES - 1;
 
 /// Near neighbours that a code can turn into.
 pub const NEAR: usize = 8;
@@ -32,7 +39,7 @@ const SEARCHED: usize = 4096;
 
 /// The scale of a level.
 pub fn scale(level: usize) -> usize {
-    level.min(SCALES - 1)
+    level.min(FINE)
 }
 
 /// For each code of each level, the [`NEAR`] codes closest to it.
@@ -179,6 +186,7 @@ pub struct TokenEffects {
     period: Box<[Option<u64>]>,
     /// By channel, what came through last.
     received: Box<[Box<[u16]>]>,
+    lines: LineEffects,
     /// Steps lost in a row.
     lost: u32,
     step: u64,
@@ -215,6 +223,7 @@ impl TokenEffects {
             held: codes(levels.len()),
             period: vec![None; levels.len()].into(),
             received: codes(start),
+            lines: LineEffects::new(channels),
             lost: 0,
             step: 0,
             levels,
@@ -238,6 +247,7 @@ impl TokenEffects {
         let end = range.first.saturating_add(range.steps as u64);
         if (1..=LONGEST_LOOP).contains(&range.steps) && range.first >= reach && end <= self.step {
             self.range = Some((range, self.step + RANGE_WAITS));
+            self.lines.hold(range);
             for (steps, channel) in self.loops.iter_mut().zip(&self.played) {
                 for (i, step) in steps.chunks_exact_mut(self.per_step).take(range.steps).enumerate()
                 {
@@ -251,11 +261,17 @@ impl TokenEffects {
         }
     }
 
-    /// Turns the codes of a step, a slice for each channel, into what is to be decoded, and gives the gain
-    /// that the step is to be faded to. `audible` says whether there is anything worth freezing.
-    pub fn apply(&mut self, codes: &mut [Box<[u16]>], settings: &Settings, audible: bool) -> f32 {
-        self.freeze(codes, settings, audible);
-        self.smear(codes, settings.smear);
+    /// Turns the codes of a step, a slice for each channel, and the lines at its end into what is to be decoded,
+    /// and gives the gain that the step is to be faded to. `audible` says whether there is anything worth freezing.
+    pub fn apply(
+        &mut self,
+        codes: &mut [Box<[u16]>],
+        lines: &mut [Lines],
+        settings: &Settings,
+        audible: bool,
+    ) -> f32 {
+        self.freeze(codes, lines, settings, audible);
+        self.smear(codes, lines, settings.smear);
         for (channel, codes) in codes.iter_mut().enumerate() {
             for (index, level) in self.levels.iter().enumerate() {
                 let own = codes.iter_mut().enumerate().skip(level.start).take(level.count);
@@ -264,16 +280,24 @@ impl TokenEffects {
                 }
             }
         }
+        self.chance_for_lines(settings, lines);
+        self.lines.remember(self.step, lines);
         for (codes, played) in codes.iter().zip(&mut self.played) {
             let place = (self.step % REMEMBERED as u64) as usize;
             played[place * self.per_step..][..self.per_step].copy_from_slice(codes);
         }
-        let gain = self.lose(codes, settings);
+        let gain = self.lose(codes, lines, settings);
         self.step += 1;
         gain
     }
 
-    fn freeze(&mut self, codes: &mut [Box<[u16]>], settings: &Settings, audible: bool) {
+    fn freeze(
+        &mut self,
+        codes: &mut [Box<[u16]>],
+        lines: &mut [Lines],
+        settings: &Settings,
+        audible: bool,
+    ) {
         for scale in 0..SCALES {
             if !settings.freeze[scale] {
                 self.frozen[scale] = None;
@@ -281,7 +305,7 @@ impl TokenEffects {
                 self.frozen[scale] = match self.range {
                     Some((range, _)) => Some(Frozen::Loop { next: 0, steps: range.steps }),
                     None if audible => {
-                        self.capture(codes, scale);
+                        self.capture(codes, lines, scale);
                         Some(Frozen::Drone)
                     }
                     None => None,
@@ -296,6 +320,9 @@ impl TokenEffects {
                 }
                 Frozen::Drone => 0,
             };
+            if scale == FINE {
+                self.lines.freeze(next, lines);
+            }
             let levels = self.levels.iter().enumerate();
             for (_, level) in levels.filter(|(i, _)| self::scale(*i) == scale) {
                 let own = level.start..level.start + level.count;
@@ -313,7 +340,10 @@ impl TokenEffects {
     }
 
     /// Keeps the last code of each level of a scale: of what plays, or of what comes in at the very start.
-    fn capture(&mut self, codes: &[Box<[u16]>], scale: usize) {
+    fn capture(&mut self, codes: &[Box<[u16]>], lines: &[Lines], scale: usize) {
+        if scale == FINE {
+            self.lines.capture(lines);
+        }
         let levels = self.levels.iter().enumerate();
         for (_, level) in levels.filter(|(i, _)| self::scale(*i) == scale) {
             for (codes, steps) in codes.iter().zip(&mut self.loops) {
@@ -323,9 +353,11 @@ impl TokenEffects {
         }
     }
 
-    fn smear(&mut self, codes: &mut [Box<[u16]>], frames: f32) {
+    fn smear(&mut self, codes: &mut [Box<[u16]>], lines: &mut [Lines], frames: f32) {
         let frames = f64::from(frames).max(1.0);
         let first = self.step * self.frames_per_step as u64;
+        // Lines are those at the end of their step.
+        self.lines.smear(((first + self.frames_per_step as u64 - 1) as f64 / frames) as u64, lines);
         for (index, level) in self.levels.iter().enumerate() {
             for i in 0..level.count {
                 let period = ((first + (i * level.stride) as u64) as f64 / frames) as u64;
@@ -369,9 +401,33 @@ impl TokenEffects {
         shifted as u16
     }
 
+    /// The same for a step's lines, which have the numbers behind those of its codes.
+    fn chance_for_lines(&self, settings: &Settings, lines: &mut [Lines]) {
+        let own = self.per_step;
+        if settings.shuffle > 0.0 && self.drawn(settings, Draw::Shuffle, own) < settings.shuffle {
+            let back = 1 + self.draw(settings, Draw::ShuffleFrom, own) % SHUFFLE_REACH;
+            if back <= self.step {
+                self.lines.shuffle(self.step - back, lines);
+            }
+        }
+        if settings.mutate > 0.0 {
+            let drawn = |slot: usize| {
+                let mutates = self.drawn(settings, Draw::Mutate, own + slot) < settings.mutate;
+                mutates.then(|| self.draw(settings, Draw::MutateTo, own + slot))
+            };
+            let drawn: [_; SLOTS + 1] = std::array::from_fn(drawn);
+            lines.iter_mut().for_each(|lines| line_effects::mutate(lines, |slot| drawn[slot]));
+        }
+        if settings.shift != 0 {
+            lines.iter_mut().for_each(|lines| line_effects::shift(lines, settings.shift));
+        }
+    }
+
     /// Loses the step now and then: what came last is held and fades.
-    fn lose(&mut self, codes: &mut [Box<[u16]>], settings: &Settings) -> f32 {
-        if settings.loss > 0.0 && self.drawn(settings, Draw::Loss, 0) < settings.loss {
+    fn lose(&mut self, codes: &mut [Box<[u16]>], lines: &mut [Lines], settings: &Settings) -> f32 {
+        let lost = settings.loss > 0.0 && self.drawn(settings, Draw::Loss, 0) < settings.loss;
+        self.lines.lose(lost, lines);
+        if lost {
             self.lost = self.lost.saturating_add(1);
             for (codes, received) in codes.iter_mut().zip(&self.received) {
                 for level in &self.levels {
@@ -423,6 +479,7 @@ impl TokenEffects {
         {
             channel.fill(0);
         }
+        self.lines.reset();
         (self.frozen, self.range) = ([None; SCALES], None);
         self.period.fill(None);
         (self.lost, self.step) = (0, 0);
@@ -442,6 +499,8 @@ enum Draw {
 #[cfg(test)]
 mod tests {
     use std::sync::LazyLock;
+
+    use tessera_codec::lines::Line;
 
     use super::*;
 
@@ -466,7 +525,7 @@ mod tests {
         (0..steps)
             .map(|n| {
                 let mut codes = [step(n).into_boxed_slice()];
-                let gain = effects.apply(&mut codes, settings, true);
+                let gain = effects.apply(&mut codes, &mut [], settings, true);
                 assert!(codes[0].iter().all(|code| *code < 1024));
                 (codes[0].to_vec(), gain)
             })
@@ -507,7 +566,7 @@ mod tests {
         for n in 0..12 {
             settings.freeze = [false, false, n >= 5];
             let mut codes = [step(n).into_boxed_slice(), step(n + 50).into_boxed_slice()];
-            effects.apply(&mut codes, &settings, true);
+            effects.apply(&mut codes, &mut [], &settings, true);
             assert_eq!(codes[0][..3], step(n)[..3], "coarse and middle");
             match n {
                 0..5 => assert_eq!(*codes[0], step(n)),
@@ -525,7 +584,7 @@ mod tests {
         assert_eq!(frozen[0], held.collect::<Vec<_>>());
         settings.freeze = [false; 3];
         let mut codes = [step(12).into_boxed_slice(), step(62).into_boxed_slice()];
-        effects.apply(&mut codes, &settings, true);
+        effects.apply(&mut codes, &mut [], &settings, true);
         assert_eq!(*codes[0], step(12));
     }
 
@@ -535,7 +594,7 @@ mod tests {
         let settings = Settings { freeze: [true; 3], ..Settings::default() };
         for n in 0..4 {
             let mut codes = [step(n).into_boxed_slice()];
-            effects.apply(&mut codes, &settings, false);
+            effects.apply(&mut codes, &mut [], &settings, false);
             assert_eq!(*codes[0], step(n));
             assert!(!effects.is_frozen());
         }
@@ -547,7 +606,7 @@ mod tests {
         let mut settings = Settings::default();
         let play = |effects: &mut TokenEffects, n: usize, settings: &Settings| {
             let mut codes = [step(n).into_boxed_slice()];
-            effects.apply(&mut codes, settings, true);
+            effects.apply(&mut codes, &mut [], settings, true);
             codes[0].to_vec()
         };
         for n in 0..300 {
@@ -609,6 +668,65 @@ mod tests {
                 let shifted = |code: u16| (i32::from(code) + shift).rem_euclid(1024) as u16;
                 assert_eq!(*codes, step(n).into_iter().map(shifted).collect::<Vec<_>>());
             }
+        }
+    }
+
+    /// Lines of step `step`.
+    fn lines(step: usize) -> Lines {
+        let mut lines = Lines::NONE;
+        lines.set(step % SLOTS, Line::new(100 + step as u16, 20));
+        lines
+    }
+
+    /// What becomes of the lines of `steps` steps; none are lost.
+    fn played(settings: impl Fn(usize) -> Settings, steps: usize) -> Vec<Lines> {
+        let mut effects = effects(1);
+        let play = |n| {
+            let (mut codes, mut lines) = ([step(n).into_boxed_slice()], [lines(n)]);
+            effects.apply(&mut codes, &mut lines, &settings(n), true);
+            lines[0]
+        };
+        (0..steps).map(play).collect()
+    }
+
+    #[test]
+    fn lines_go_with_the_codes_of_their_step() {
+        let all: Vec<Lines> = (0..400).map(lines).collect();
+        assert_eq!(played(|_| Settings::default(), 20), all[..20]);
+        let frozen = |scale: usize| {
+            played(
+                move |n| {
+                    let mut settings = Settings::default();
+                    settings.freeze[scale] = n >= 5;
+                    settings
+                },
+                9,
+            )
+        };
+        assert_eq!(frozen(0), all[..9], "the coarse scale has no lines");
+        assert_eq!(frozen(FINE)[5..], [all[5]; 4]);
+        // Eight frames are two steps.
+        let smeared = played(|_| Settings { smear: 8.0, ..Settings::default() }, 6);
+        assert_eq!(smeared, [0, 0, 2, 2, 4, 4].map(lines));
+        let lossy = Settings { loss: 0.5, seed: 3, ..Settings::default() };
+        let (codes, _) = run(&lossy, 200);
+        let mut received = Lines::NONE;
+        for (n, heard) in played(|_| lossy, 200).into_iter().enumerate() {
+            received = if codes[n] == step(n) { all[n] } else { received };
+            assert_eq!(heard, received);
+        }
+    }
+
+    #[test]
+    fn chance_is_as_likely_for_lines_as_for_codes() {
+        for settings in [
+            Settings { mutate: 0.3, seed: 7, ..Settings::default() },
+            Settings { shuffle: 0.3, seed: 7, ..Settings::default() },
+        ] {
+            let heard = played(|_| settings, 400);
+            assert_eq!(heard, played(|_| settings, 400), "the same in every render");
+            let changed = heard.iter().enumerate().filter(|(n, l)| **l != lines(*n)).count();
+            assert!((80..160).contains(&changed), "{changed} of 400");
         }
     }
 

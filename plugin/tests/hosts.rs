@@ -3,14 +3,18 @@
 //! They come from PyPI into `target/host-tests`. Without python3 or a network the test says so and ends.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod coded;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tessera_codec::engine::{Model, StreamDecoder, StreamEncoder};
+use coded::coded;
+use tessera_codec::engine::Model;
+use tessera_codec::lines::Selection;
 
 const PACKAGES: [&str; 3] = ["pedalboard==0.9.26", "dawdreamer==0.9.0", "numpy"];
 
-/// Two channels of something with pitch, noise and gaps.
+/// Two channels of something with pitches, noise and gaps.
 fn sound(channel: usize) -> Vec<f32> {
     let mut seed = 7 + channel as u32;
     (0..24_000)
@@ -20,22 +24,10 @@ fn sound(channel: usize) -> Vec<f32> {
             let t = n as f32 / 48_000.0;
             let envelope = if n % 12_000 < 9_000 { 0.4 } else { 0.01 };
             let pitch = 220.0 * (1.0 + channel as f32 * 0.5);
-            envelope * ((t * pitch * std::f32::consts::TAU).sin() + noise * 0.5)
+            let tone = |hz: f32| (t * hz * std::f32::consts::TAU).sin();
+            envelope * (tone(pitch) + 0.5 * tone(9.5 * pitch) + noise * 0.5)
         })
         .collect()
-}
-
-fn coded(model: &Model, sound: &[f32]) -> Vec<f32> {
-    let (mut encoder, mut decoder) = (StreamEncoder::new(model), StreamDecoder::new(model));
-    let (levels, chunk) = (model.levels(), model.chunk_samples());
-    let per_step = model.codes_per_step(levels);
-    let mut codes = vec![0; (sound.len() / chunk + 3) * per_step];
-    let done = encoder.process_into(sound, levels, &mut codes).unwrap();
-    let rest = encoder.finish(levels, &mut codes[done.produced..]).unwrap();
-    codes.truncate(done.produced + rest.produced);
-    let mut out = vec![0.0; codes.len() / per_step * chunk];
-    decoder.process_into(&codes, levels, &mut out).unwrap();
-    out[decoder.latency_samples()..][..sound.len()].to_vec()
 }
 
 /// Folder that holds what cargo built, and the plugin in it.
@@ -86,7 +78,8 @@ fn pedalboard_and_dawdreamer() {
     std::fs::copy(&library, contents.join("Tessera.so")).unwrap();
     let model = Model::shipped().unwrap();
     let sounds: Vec<Vec<f32>> = (0..2).map(sound).collect();
-    let coded = sounds.iter().map(|sound| coded(&model, sound));
+    let (levels, lines) = (model.levels(), Selection::suiting(model.config(), usize::MAX));
+    let coded = sounds.iter().map(|sound| coded(&model, sound, levels, lines));
     let write = |name: &str, sounds: Vec<Vec<f32>>| {
         let bytes: Vec<u8> =
             sounds.concat().iter().flat_map(|sample| sample.to_le_bytes()).collect();

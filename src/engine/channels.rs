@@ -4,6 +4,7 @@ use super::error::EngineError;
 use super::model::Model;
 use super::step::Progress;
 use super::{StreamDecoder, StreamEncoder};
+use crate::lines::Lines;
 
 /// Encoders of several channels that go on together.
 ///
@@ -101,13 +102,29 @@ impl ChannelDecoders {
         levels: usize,
         samples: &mut [S],
     ) -> Result<Progress, EngineError> {
+        self.process_with_combs(codes, levels, &[] as &[&[Lines]], samples)
+    }
+
+    /// As [`StreamDecoder::process_with_combs`], with a slice for each channel; channels whose lines are missing have
+    /// no combs.
+    ///
+    /// # Errors
+    /// As [`process_into`](Self::process_into).
+    pub fn process_with_combs<C: AsRef<[u16]>, L: AsRef<[Lines]>, S: AsMut<[f32]>>(
+        &mut self,
+        codes: &[C],
+        levels: usize,
+        lines: &[L],
+        samples: &mut [S],
+    ) -> Result<Progress, EngineError> {
         check(self.streams.len(), codes, samples)?;
         // No stream may go on when another cannot.
         for (stream, codes) in self.streams.iter().zip(codes) {
             stream.check_codes(codes.as_ref(), levels)?;
         }
         each(&mut self.streams, samples, |stream, channel, samples| {
-            stream.process_into(codes[channel].as_ref(), levels, samples.as_mut())
+            let lines = lines.get(channel).map_or(&[][..], AsRef::as_ref);
+            stream.process_with_combs(codes[channel].as_ref(), levels, lines, samples.as_mut())
         })
     }
 

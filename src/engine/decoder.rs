@@ -318,6 +318,20 @@ impl StreamDecoder {
     /// # Errors
     /// As [`process_into`](Self::process_into), or a step is being computed or has not been taken.
     pub fn begin(&mut self, codes: &[u16], levels: usize) -> Result<(), EngineError> {
+        self.begin_with_comb(codes, levels, &Lines::NONE)
+    }
+
+    /// As [`begin`](Self::begin), with the comb of `lines` drawn into the sound, as
+    /// [`process_with_combs`](Self::process_with_combs) does it.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin).
+    pub fn begin_with_comb(
+        &mut self,
+        codes: &[u16],
+        levels: usize,
+        lines: &Lines,
+    ) -> Result<(), EngineError> {
         self.check_codes(codes, levels)?;
         let per_step = self.model.codes_per_step(levels);
         if codes.len() != per_step {
@@ -326,7 +340,7 @@ impl StreamDecoder {
         if self.phase != Phase::Idle {
             return Err(EngineError::Busy);
         }
-        self.start(codes, &[], Work { steps: 1, levels });
+        self.start(codes, std::slice::from_ref(lines), Work { steps: 1, levels });
         Ok(())
     }
 

@@ -37,6 +37,9 @@ const SHARE: f32 = 0.75;
 const SILENCE: f32 = 1e-9;
 /// Sums are taken in so many parts, so that loops become vector code.
 const LANES: usize = 8;
+/// Parts of a step's samples that are filtered, and of all periods that are tried, at a time.
+const FILTERED: usize = 8;
+const TRIED: usize = 6;
 
 /// Finds the comb of a channel, step by step: the period after which the sound is most alike to itself, and how alike
 /// it is above the learned phases (normalised cross-correlation: Talkin 1995).
@@ -50,10 +53,45 @@ pub struct CombFinder {
     /// Samples since the last that was kept of the low band.
     skipped: usize,
     likeness: Box<[f32]>,
+    candidates: [Option<(f32, i32)>; CANDIDATES],
+    best: Option<Fit>,
     /// How strong a comb is to begin, as the sum of its strengths, and how much stronger for each line beside it.
     begins: u8,
     beside: u8,
     before: Option<Comb>,
+}
+
+/// What is done with a step's samples, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum CombTask {
+    /// Filters one of the step's parts.
+    Filter(usize),
+    /// Weighs the newest samples.
+    Weigh,
+    /// Tries one part of all periods at the low rate.
+    Try(usize),
+    /// Looks at one of those that did best more closely.
+    Compare(usize),
+    /// Says what it is.
+    Choose,
+}
+
+impl CombTask {
+    /// All of a step's, in their order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let filter = (0..FILTERED).map(Self::Filter);
+        let compare = (0..CANDIDATES).map(Self::Compare);
+        let tried = [Self::Weigh].into_iter().chain((0..TRIED).map(Self::Try));
+        filter.chain(tried).chain(compare).chain([Self::Choose])
+    }
+}
+
+/// A pitch, what speaks for it, and how alike each band is to itself a period later.
+#[derive(Debug, Clone, Copy)]
+struct Fit {
+    score: f32,
+    pitch: u8,
+    likeness: [f32; COMB_BANDS],
 }
 
 #[derive(Debug)]
@@ -76,6 +114,9 @@ struct Plan {
 struct Filtered<const N: usize> {
     sections: [Section; N],
     kept: Box<[f32]>,
+    /// The newest samples, weighted by the window, and their power.
+    weighted: Box<[f32]>,
+    power: f32,
 }
 
 /// Two poles and two zeros.
@@ -112,8 +153,10 @@ impl Section {
 }
 
 impl<const N: usize> Filtered<N> {
-    fn new(sections: [Section; N], kept: usize) -> Self {
-        Self { sections, kept: vec![0.0; kept].into() }
+    /// Compares `window` samples with those up to `behind` before them.
+    fn new(sections: [Section; N], window: usize, behind: usize) -> Self {
+        let zeros = |n: usize| vec![0.0; n].into();
+        Self { sections, kept: zeros(window + behind), weighted: zeros(window), power: SILENCE }
     }
 
     /// Filters `samples` and keeps the newest of all `every`th, of which the first is that after `skipped`.
@@ -141,23 +184,41 @@ impl<const N: usize> Filtered<N> {
         self.sections.iter_mut().for_each(|section| section.state = [0.0; 2]);
     }
 
+    /// Weighs the newest samples by `window`, for [`likeness`](Self::likeness).
+    fn weigh(&mut self, window: &[f32]) {
+        let begin = self.kept.len() - window.len();
+        let mut power = [0.0f32; LANES];
+        let chunks = window.chunks_exact(LANES).zip(self.kept[begin..].chunks_exact(LANES));
+        for ((w, x), weighted) in chunks.zip(self.weighted.chunks_exact_mut(LANES)) {
+            for i in 0..LANES {
+                weighted[i] = w[i] * x[i];
+                power[i] += weighted[i] * x[i];
+            }
+        }
+        self.power = mean(power, window.len());
+    }
+
     /// How alike the newest samples, weighted by `window`, are to those `period` before them, -1 to 1.
     fn likeness(&self, window: &[f32], period: usize) -> f32 {
         let begin = self.kept.len() - window.len();
         let Some(first) = begin.checked_sub(period) else { return 0.0 };
-        let (now, then) = (&self.kept[begin..], &self.kept[first..][..window.len()]);
-        let (mut both, mut powers) = ([0.0f32; LANES], [[0.0f32; LANES]; 2]);
-        let chunks = window.chunks_exact(LANES).zip(now.chunks_exact(LANES));
+        let then = &self.kept[first..][..window.len()];
+        let (mut both, mut power) = ([0.0f32; LANES], [0.0f32; LANES]);
+        let chunks = window.chunks_exact(LANES).zip(self.weighted.chunks_exact(LANES));
         for ((w, x), y) in chunks.zip(then.chunks_exact(LANES)) {
             for i in 0..LANES {
-                both[i] += w[i] * x[i] * y[i];
-                powers[0][i] += w[i] * x[i] * x[i];
-                powers[1][i] += w[i] * y[i] * y[i];
+                both[i] += x[i] * y[i];
+                power[i] += w[i] * y[i] * y[i];
             }
         }
-        let sum = |lanes: [f32; LANES]| lanes.iter().sum::<f32>() / window.len() as f32 + SILENCE;
-        (sum(both) - SILENCE) / (sum(powers[0]) * sum(powers[1])).sqrt()
+        let powers = self.power * mean(power, window.len());
+        (mean(both, window.len()) - SILENCE) / powers.sqrt()
     }
+}
+
+/// The mean of `count` values whose sums are these, and what silence has.
+fn mean(sums: [f32; LANES], count: usize) -> f32 {
+    sums.iter().sum::<f32>() / count as f32 + SILENCE
 }
 
 impl CombFinder {
@@ -178,21 +239,22 @@ impl CombFinder {
         let highest = hertz(f32::from(COMB_PITCHES - 1));
         let shortest = ((low_rate / highest) as usize).max(2);
         let longest = ((low_rate / COMB_LOWEST) as usize).max(shortest) + 1;
-        let kept = window.len() + periods[0];
         let band = |band: usize| {
             let [from, to] = [COMB_EDGES[band], COMB_EDGES[band + 1]];
             let section = |i: usize| match i % 2 {
                 0 => Section::new(false, from, rate),
                 _ => Section::new(true, to, rate),
             };
-            Filtered::new(std::array::from_fn(section), kept)
+            Filtered::new(std::array::from_fn(section), window.len(), periods[0])
         };
         let low = [Section::new(true, LOW, rate); 2];
         Self {
-            low: Filtered::new(low, low_window.len() + longest + 1),
+            low: Filtered::new(low, low_window.len(), longest + 1),
             bands: std::array::from_fn(band),
             skipped: 0,
             likeness: vec![0.0; longest + 2].into(),
+            candidates: [None; CANDIDATES],
+            best: None,
             begins,
             beside,
             before: None,
@@ -208,13 +270,45 @@ impl CombFinder {
 
     /// Takes the samples of a step, and gives the comb at its end, beside as many lines as `lines`.
     pub fn find(&mut self, samples: &[f32], lines: usize) -> Option<Comb> {
-        let every = self.plan.every;
-        self.low.take(samples, every, self.skipped);
-        self.skipped = (self.skipped + samples.len()) % every;
-        self.bands.iter_mut().for_each(|band| band.take(samples, 1, 0));
-        let found = self.look(lines);
-        self.before = found;
-        found
+        CombTask::all().for_each(|task| self.run(task, samples, lines));
+        self.found()
+    }
+
+    /// Does a part of [`find`](Self::find)'s work; all of it in its order with the same samples is the whole.
+    pub(super) fn run(&mut self, task: CombTask, samples: &[f32], lines: usize) {
+        match task {
+            CombTask::Filter(part) => {
+                let samples = &samples[part_of(samples.len(), part, FILTERED)];
+                let every = self.plan.every;
+                self.low.take(samples, every, self.skipped);
+                self.skipped = (self.skipped + samples.len()) % every;
+                self.bands.iter_mut().for_each(|band| band.take(samples, 1, 0));
+            }
+            CombTask::Choose if self.begins == 0 => self.before = None,
+            _ if self.begins == 0 => {}
+            CombTask::Weigh => {
+                self.low.weigh(&self.plan.low_window);
+                self.bands.iter_mut().for_each(|band| band.weigh(&self.plan.window));
+            }
+            CombTask::Try(part) => self.try_periods(part),
+            CombTask::Compare(candidate) => {
+                if candidate == 0 {
+                    (self.candidates, self.best) = (self.candidates(), None);
+                }
+                self.compare(candidate);
+            }
+            CombTask::Choose => self.before = self.choose(lines),
+        }
+    }
+
+    /// The comb at the end of the last step.
+    pub(super) fn found(&self) -> Option<Comb> {
+        self.before
+    }
+
+    /// How strong combs are to be from the next step on: as in [`new`](Self::new), or 0 for none.
+    pub(super) fn select(&mut self, [begins, beside]: [u8; 2]) {
+        (self.begins, self.beside) = (begins, beside);
     }
 
     /// As if nothing had been given.
@@ -224,30 +318,35 @@ impl CombFinder {
         (self.skipped, self.before) = (0, None);
     }
 
-    fn look(&mut self, lines: usize) -> Option<Comb> {
+    fn try_periods(&mut self, part: usize) {
         let plan = &*self.plan;
         // With one to either side, so that what is looked at may be a peak.
-        for period in plan.shortest - 1..=plan.longest + 1 {
-            if let Some(likeness) = self.likeness.get_mut(period) {
-                *likeness = self.low.likeness(&plan.low_window, period);
+        let (first, end) = (plan.shortest - 1, (plan.longest + 2).min(self.likeness.len()));
+        let part = part_of(end - first, part, TRIED);
+        for period in first + part.start..first + part.end {
+            self.likeness[period] = self.low.likeness(&plan.low_window, period);
+        }
+    }
+
+    /// Looks at the pitches around a candidate.
+    fn compare(&mut self, candidate: usize) {
+        let plan = &*self.plan;
+        let Some((score, pitch)) = self.candidates[candidate] else { return };
+        for pitch in pitch - AROUND..=pitch + AROUND {
+            let Ok(pitch) = u8::try_from(pitch) else { continue };
+            let Some(&period) = plan.periods.get(usize::from(pitch)) else { continue };
+            let likeness = self.bands.each_ref().map(|band| band.likeness(&plan.window, period));
+            let stays = self.before.is_some_and(|before| before.pitch() == pitch);
+            let stays = if stays { SAME } else { 0.0 };
+            let score = score + likeness[0] + 0.5 * likeness[1] + stays;
+            if self.best.is_none_or(|best| score > best.score) {
+                self.best = Some(Fit { score, pitch, likeness });
             }
         }
-        let mut best: Option<(f32, u8, [f32; COMB_BANDS])> = None;
-        for (score, pitch) in self.candidates().into_iter().flatten() {
-            for pitch in pitch - AROUND..=pitch + AROUND {
-                let Ok(pitch) = u8::try_from(pitch) else { continue };
-                let Some(&period) = plan.periods.get(usize::from(pitch)) else { continue };
-                let likeness =
-                    self.bands.each_ref().map(|band| band.likeness(&plan.window, period));
-                let stays = self.before.is_some_and(|before| before.pitch() == pitch);
-                let stays = if stays { SAME } else { 0.0 };
-                let score = score + likeness[0] + 0.5 * likeness[1] + stays;
-                if best.is_none_or(|(most, ..)| score > most) {
-                    best = Some((score, pitch, likeness));
-                }
-            }
-        }
-        let (_, pitch, likeness) = best?;
+    }
+
+    fn choose(&self, lines: usize) -> Option<Comb> {
+        let Fit { pitch, likeness, .. } = self.best?;
         let before = self.before.filter(|before| before.pitch().abs_diff(pitch) <= GOES_ON);
         let steps = f32::from(STRENGTHS - 1) / STRONGEST;
         let strengths = std::array::from_fn(|band| {
@@ -296,6 +395,11 @@ impl CombFinder {
         }
         found
     }
+}
+
+/// One of `parts` about even parts of `all`.
+fn part_of(all: usize, part: usize, parts: usize) -> std::ops::Range<usize> {
+    all * part / parts..all * (part + 1) / parts
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlannerScalar};
 
+use super::comb_finder::CombTask;
 use super::{
     CombFinder, Kept, LEVEL_STEP, LEVELS, LOWEST, Line, Lines, PITCHES, PITCHES_PER_OCTAVE, SLOTS,
     SOFTEST,
@@ -75,6 +76,20 @@ impl Selection {
     /// All that are worth drawing: up to 0.5 kbps.
     pub const MANY: Self = Self { most: SLOTS, begins: 16.0, goes_on: 10.0, comb: 3, beside: 0 };
 
+    /// With few bits for codes a line costs what codes could have had: at the rates of five levels of the shipped
+    /// model and below, in bits a second, only what stands out most is drawn.
+    const LOW_RATE: f64 = 4000.0;
+
+    /// As many as suit the rate of the codes of the first `levels` levels, and none where the codec is so quick that
+    /// lines would come late.
+    pub fn suiting(config: &CodecConfig, levels: usize) -> Self {
+        match config.bits_per_second(levels.min(config.levels())) {
+            _ if !LineFinder::keeps_time(config) => Self::NONE,
+            rate if rate < Self::LOW_RATE => Self::FEW,
+            _ => Self::MANY,
+        }
+    }
+
     /// What there may be.
     pub fn kept(&self) -> Kept {
         match (self.comb, self.most) {
@@ -86,7 +101,7 @@ impl Selection {
 }
 
 /// A peak of a spectrum.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Peak {
     /// In pitches and levels, between those that have numbers.
     pitch: f32,
@@ -115,10 +130,16 @@ impl Peak {
 pub struct LineFinder {
     selection: Selection,
     step: usize,
-    /// What the window sees, and the step that is coming in.
+    /// What the window sees, from here on, and what came after.
     samples: Box<[f32]>,
-    /// Samples of the step there are.
+    seen: usize,
+    /// The step that is coming in, and how many samples of it there are.
+    waiting: Box<[f32]>,
     filled: usize,
+    /// What there is to do with a step, what each of it costs, and how much is done of the step at work, if there is one.
+    tasks: Arc<[Task]>,
+    costs: Arc<[u64]>,
+    done: Option<usize>,
     shape: Arc<[f32]>,
     forward: Arc<dyn Fft<f32>>,
     turns: Arc<[Complex32]>,
@@ -135,11 +156,43 @@ pub struct LineFinder {
     /// Amplitudes in dB, and their sums from the first on.
     spectrum: Box<[f32]>,
     sums: Box<[f64]>,
-    peaks: Vec<Peak>,
+    /// The spectrum's peaks, and how many of them there are: in a box, whose copies have room for as many.
+    peaks: Box<[Peak]>,
+    found: usize,
     comb: Option<CombFinder>,
     lines: Lines,
     /// Slots whose line has ended in this step.
     ended: [bool; SLOTS],
+}
+
+/// What is done with a step, one after the other.
+#[derive(Debug, Clone, Copy)]
+enum Task {
+    /// The window's spectrum.
+    Transform,
+    /// Its amplitudes.
+    Amplitudes,
+    /// The peaks in it, and which of them are lines.
+    Choose,
+    /// The comb.
+    Comb(CombTask),
+}
+
+impl Task {
+    /// In the measure of [`StreamEncoder::unit_costs`](crate::engine::StreamEncoder::unit_costs), as measured at 48 kHz
+    /// with steps of 40 ms.
+    fn cost(self) -> u64 {
+        match self {
+            Self::Transform => 550_000,
+            Self::Amplitudes => 270_000,
+            Self::Choose => 160_000,
+            Self::Comb(CombTask::Filter(_)) => 104_000,
+            Self::Comb(CombTask::Weigh) => 66_000,
+            Self::Comb(CombTask::Try(_)) => 200_000,
+            Self::Comb(CombTask::Compare(_)) => 380_000,
+            Self::Comb(CombTask::Choose) => 1_500,
+        }
+    }
 }
 
 impl std::fmt::Debug for LineFinder {
@@ -172,12 +225,20 @@ impl LineFinder {
         let amplitude = shape.iter().map(|&w| f64::from(w)).sum::<f64>() / 2.0;
         // The window's middle is as far behind the newest sample as the decoder's output ends, or further.
         let span = window + lag.saturating_sub(window / 2);
+        let kept = span.max(step);
+        let lines = [Task::Transform, Task::Amplitudes, Task::Choose].into_iter();
+        let tasks: Arc<[Task]> = lines.chain(CombTask::all().map(Task::Comb)).collect();
         let complex = |n: usize| vec![Complex32::default(); n].into_boxed_slice();
         Self {
             selection: Selection { most: selection.most.min(SLOTS), ..selection },
             step,
-            samples: vec![0.0; span + step].into(),
+            samples: vec![0.0; kept].into(),
+            seen: kept - span,
+            waiting: vec![0.0; step].into(),
             filled: 0,
+            costs: tasks.iter().map(|task| task.cost()).collect(),
+            tasks,
+            done: None,
             turns: real_fft::turns(size).collect(),
             scale: (1.0 / (amplitude * amplitude)) as f32,
             width,
@@ -188,7 +249,8 @@ impl LineFinder {
             spectrum: vec![0.0; half + 1].into(),
             sums: vec![0.0; half + 2].into(),
             // No two bins beside each other are peaks.
-            peaks: Vec::with_capacity(half / 2 + 1),
+            peaks: vec![Peak::default(); half / 2 + 1].into(),
+            found: 0,
             comb,
             lines: Lines::NONE,
             ended: [false; SLOTS],
@@ -214,73 +276,131 @@ impl LineFinder {
     pub fn find(&mut self, samples: &[f32], found: &mut Vec<Lines>) {
         let mut rest = samples;
         while !rest.is_empty() {
-            let begin = self.samples.len() - self.step + self.filled;
-            let count = rest.len().min(self.step - self.filled);
-            let (now, later) = rest.split_at(count);
-            for (to, from) in self.samples[begin..].iter_mut().zip(now) {
-                *to = if from.is_finite() { from.clamp(-1e6, 1e6) } else { 0.0 };
+            rest = &rest[self.fill(rest)..];
+            if self.begin() {
+                self.advance(usize::MAX);
+                found.extend(self.take());
             }
-            self.filled += count;
-            rest = later;
-            if self.filled == self.step {
-                let mut lines = self.look();
-                let newest = self.samples.len() - self.step;
-                let comb = self.comb.as_mut();
-                lines.set_comb(comb.and_then(|comb| {
-                    comb.find(&self.samples[newest..], self.lines.iter().count())
-                }));
-                found.push(lines);
-                self.samples.copy_within(self.step.., 0);
-                self.filled = 0;
-            }
+        }
+    }
+
+    /// Takes samples up to the end of a step, without looking at them, and gives how many. For use with
+    /// [`begin`](Self::begin); samples may be taken while a step is looked at.
+    pub fn fill(&mut self, samples: &[f32]) -> usize {
+        let count = samples.len().min(self.step - self.filled);
+        for (to, from) in self.waiting[self.filled..].iter_mut().zip(&samples[..count]) {
+            *to = if from.is_finite() { from.clamp(-1e6, 1e6) } else { 0.0 };
+        }
+        self.filled += count;
+        count
+    }
+
+    /// Begins to look at a step, which [`advance`](Self::advance) then does in small units; whether there is one that
+    /// is complete, and none at work.
+    pub fn begin(&mut self) -> bool {
+        if self.filled < self.step || self.done.is_some() {
+            return false;
+        }
+        self.samples.copy_within(self.step.., 0);
+        let newest = self.samples.len() - self.step;
+        self.samples[newest..].copy_from_slice(&self.waiting);
+        (self.filled, self.done) = (0, Some(0));
+        true
+    }
+
+    /// Does the next `units` units of the step that was begun; whether it is done.
+    pub fn advance(&mut self, units: usize) -> bool {
+        let Some(done) = self.done else { return false };
+        let end = done.saturating_add(units).min(self.tasks.len());
+        for unit in done..end {
+            self.run(self.tasks[unit]);
+        }
+        self.done = Some(end);
+        end == self.tasks.len()
+    }
+
+    /// What each unit of a step costs, in the measure of
+    /// [`StreamEncoder::unit_costs`](crate::engine::StreamEncoder::unit_costs).
+    pub fn unit_costs(&self) -> &[u64] {
+        &self.costs
+    }
+
+    /// The lines at the end of the step that is done, if one is.
+    pub fn take(&mut self) -> Option<Lines> {
+        self.done.take_if(|done| *done == self.tasks.len())?;
+        let mut lines = self.lines;
+        lines.set_comb(self.comb.as_ref().and_then(CombFinder::found));
+        Some(lines)
+    }
+
+    /// Which lines are worth their bits from the next step on. Lines that there are go on to their end.
+    pub fn select(&mut self, selection: Selection) {
+        self.selection = Selection { most: selection.most.min(SLOTS), ..selection };
+        if let Some(comb) = &mut self.comb {
+            comb.select([selection.comb, selection.beside]);
         }
     }
 
     /// As if nothing had been given.
     pub fn reset(&mut self) {
         self.samples.fill(0.0);
-        self.filled = 0;
+        (self.filled, self.done) = (0, None);
         self.comb.iter_mut().for_each(CombFinder::reset);
         self.lines = Lines::NONE;
     }
 
-    fn look(&mut self) -> Lines {
-        if self.selection.most == 0 || self.bins.is_empty() {
-            return Lines::NONE;
+    fn run(&mut self, task: Task) {
+        let lines = self.selection.most > 0 && !self.bins.is_empty();
+        match task {
+            Task::Transform if lines => self.transform(),
+            Task::Amplitudes if lines => self.amplitudes(),
+            Task::Choose if lines => {
+                self.pick();
+                self.go_on();
+                self.begin_lines();
+            }
+            Task::Choose => self.lines = Lines::NONE,
+            Task::Transform | Task::Amplitudes => {}
+            Task::Comb(task) => {
+                let newest = self.samples.len() - self.step;
+                let beside = self.lines.iter().count();
+                if let Some(comb) = &mut self.comb {
+                    comb.run(task, &self.samples[newest..], beside);
+                }
+            }
         }
-        self.transform();
-        self.pick();
-        self.go_on();
-        self.begin();
-        self.lines
     }
 
-    /// The amplitudes of the window's bins, in dB.
     fn transform(&mut self) {
-        let seen = &self.samples[self.step..][..self.shape.len()];
+        let seen = &self.samples[self.seen..][..self.shape.len()];
         self.buffer.fill(Complex32::default());
         real_fft::pack(seen, &self.shape, &mut self.buffer);
         self.forward.process_with_scratch(&mut self.buffer, &mut self.scratch);
-        let db = |power: f32| DB_OF_LN * math::ln(power * self.scale + SILENCE);
+    }
+
+    /// The amplitudes of the window's bins, in dB.
+    fn amplitudes(&mut self) {
+        let powers = real_fft::powers(&self.buffer, &self.turns);
+        self.spectrum.iter_mut().zip(powers).for_each(|(bin, power)| *bin = power);
         // No line is near half the rate: the last bin counts as silent.
-        let powers = real_fft::powers(&self.buffer, &self.turns).chain([0.0]);
-        for (bin, power) in self.spectrum.iter_mut().zip(powers) {
-            *bin = db(power);
+        if let Some(last) = self.spectrum.last_mut() {
+            *last = 0.0;
         }
-        let mut sum = 0.0;
-        for (before, &value) in self.sums.iter_mut().zip(&*self.spectrum) {
-            *before = sum;
-            sum += f64::from(value);
-        }
-        if let Some(last) = self.sums.last_mut() {
-            *last = sum;
+        // Apart from that, so that it becomes vector code.
+        for bin in &mut self.spectrum {
+            *bin = DB_OF_LN * math::ln(*bin * self.scale + SILENCE);
         }
     }
 
     /// Peaks that are good enough for a line to go on.
     fn pick(&mut self) {
-        self.peaks.clear();
+        self.found = 0;
         let s = &*self.spectrum;
+        let mut sum = 0.0;
+        for (before, value) in self.sums.iter_mut().zip(s.iter().chain([&0.0])) {
+            *before = sum;
+            sum += f64::from(*value);
+        }
         let largest = s.iter().copied().fold(f32::MIN, f32::max);
         let floor = FLOOR.max(largest - RANGE);
         let around = (AROUND / self.width) as usize;
@@ -311,13 +431,15 @@ impl LineFinder {
             }
             let level = here - 0.25 * (below - above) * off;
             let octaves = math::ln((hz / LOWEST) as f32) * OCTAVES_OF_LN;
-            self.peaks.push(Peak {
+            let Some(place) = self.peaks.get_mut(self.found) else { return };
+            *place = Peak {
                 pitch: octaves * f32::from(PITCHES_PER_OCTAVE),
                 level: (level - SOFTEST) / LEVEL_STEP,
                 hz,
                 above: stands_out,
                 taken: false,
-            });
+            };
+            self.found += 1;
         }
     }
 
@@ -328,7 +450,8 @@ impl LineFinder {
             let Some(line) = self.lines.slots()[slot] else { continue };
             let (pitch, level) = (f32::from(line.pitch()), f32::from(line.level()));
             let mut nearest: Option<(f32, usize, Line)> = None;
-            for (i, peak) in self.peaks.iter().enumerate().filter(|(_, peak)| !peak.taken) {
+            let peaks = self.peaks[..self.found].iter().enumerate();
+            for (i, peak) in peaks.filter(|(_, peak)| !peak.taken) {
                 let off = (peak.pitch - pitch).abs();
                 // An octave of so many pitches is ln 2 wide.
                 let off_hz = off * peak.hz as f32 / (OCTAVES_OF_LN * f32::from(PITCHES_PER_OCTAVE));
@@ -352,7 +475,7 @@ impl LineFinder {
     }
 
     /// The loudest peaks that stand out begin lines, as long as there is room.
-    fn begin(&mut self) {
+    fn begin_lines(&mut self) {
         for slot in 0..self.selection.most {
             // A slot's line has to be heard to its end.
             if self.lines.slots()[slot].is_some() || self.ended[slot] {
@@ -366,7 +489,8 @@ impl LineFinder {
                     && !self.lines.iter().any(near)
             };
             let louder = |a: &&mut Peak, b: &&mut Peak| a.level.total_cmp(&b.level);
-            let Some(peak) = self.peaks.iter_mut().filter(free).max_by(louder) else { return };
+            let peaks = self.peaks[..self.found].iter_mut();
+            let Some(peak) = peaks.filter(free).max_by(louder) else { return };
             peak.taken = true;
             let line = peak.line();
             self.lines.set(slot, line);
@@ -472,6 +596,62 @@ mod tests {
             let lines = found(&[nothing; 20_000], Selection::MANY);
             assert!(lines.iter().all(|lines| *lines == Lines::NONE), "{nothing}");
         }
+    }
+
+    #[test]
+    fn units_while_more_comes_in_find_what_the_whole_finds() {
+        let mut state = 1u32;
+        let sound: Vec<f32> = tone(3_000.0, 0.1, 19_200)
+            .iter()
+            .zip(1u32..)
+            .map(|(x, n)| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let pulse = if n % 400 < 20 { 0.5 } else { 0.0 };
+                x + pulse + 0.01 * ((state >> 8) as f32 / 8_388_608.0 - 1.0)
+            })
+            .collect();
+        let whole = found(&sound, Selection::MANY);
+        assert!(whole.iter().any(|l| l.comb().is_some() && l.iter().count() > 0), "{whole:?}");
+        let mut finder = LineFinder::new(48_000, 1920, 1440, Selection::MANY);
+        let mut lines = Vec::new();
+        for (turn, part) in sound.chunks(100).enumerate() {
+            let taken = finder.fill(part);
+            finder.advance(1 + turn % 3);
+            if taken < part.len() || finder.filled == 1920 {
+                finder.advance(usize::MAX);
+                lines.extend(finder.take());
+                assert!(finder.begin() && !finder.begin(), "one step at a time");
+                assert_eq!(finder.fill(&part[taken..]), part.len() - taken);
+            }
+        }
+        assert!(finder.take().is_none(), "it is not done");
+        assert!(finder.advance(usize::MAX));
+        lines.extend(finder.take());
+        assert_eq!(lines, whole);
+    }
+
+    #[test]
+    fn a_selection_holds_from_the_next_step_on() {
+        let sound = tone(3_000.0, 0.2, 1920);
+        let mut finder = LineFinder::new(48_000, 1920, 1440, Selection::FEW);
+        let counts = [Selection::FEW, Selection::MANY, Selection::NONE, Selection::FEW].map(|s| {
+            let mut lines = Vec::new();
+            finder.select(s);
+            (0..4).for_each(|_| finder.find(&sound, &mut lines));
+            assert!(s != Selection::NONE || lines == [Lines::NONE; 4]);
+            lines[3].iter().count()
+        });
+        assert_eq!(counts, [1, 1, 0, 1]);
+    }
+
+    #[test]
+    fn few_lines_suit_few_codes_and_none_suit_a_quick_codec() {
+        let config = CodecConfig::default();
+        let levels: Vec<Selection> =
+            (1..=9).map(|levels| Selection::suiting(&config, levels)).collect();
+        assert_eq!(levels[0], Selection::FEW);
+        let quick = CodecConfig { hop: 240, synthesis_window: 480, ..config };
+        assert_eq!(Selection::suiting(&quick, 9), Selection::NONE);
     }
 
     #[test]

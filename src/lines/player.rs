@@ -93,23 +93,49 @@ impl LinePlayer {
 
     /// Draws into the `samples` of a step, at whose end there are `lines`. What is beyond a step stays as it is.
     pub fn play(&mut self, lines: &Lines, samples: &mut [f32]) {
-        self.clear(lines, samples);
-        // After all of them: what one line takes out of the sound must not be another.
-        for (sample, drawn) in samples.iter_mut().zip(&self.drawn) {
-            *sample += drawn;
+        (0..Self::UNITS).for_each(|unit| self.play_unit(unit, lines, samples));
+    }
+
+    /// Units of work that a step has.
+    pub const UNITS: usize = SLOTS + 1;
+    /// What each costs at most, in the measure of
+    /// [`StreamDecoder::unit_costs`](crate::engine::StreamDecoder::unit_costs), as measured for steps of 1920 samples.
+    pub const UNIT_COST: u64 = 190_000;
+
+    /// Does one of the [`UNITS`](Self::UNITS) of what [`play`](Self::play) does, each in its turn, with the same lines
+    /// and samples.
+    pub fn play_unit(&mut self, unit: usize, lines: &Lines, samples: &mut [f32]) {
+        match unit {
+            0..SLOTS => self.clear_slot(unit, lines, samples),
+            // After all of them: what one line takes out of the sound must not be another.
+            SLOTS => {
+                for (sample, drawn) in samples.iter_mut().zip(&self.drawn) {
+                    *sample += drawn;
+                }
+                self.end_step();
+            }
+            _ => {}
         }
     }
 
     /// Makes room for the lines in the `samples` of a step, as [`play`](Self::play) does, and leaves them out.
     pub fn clear(&mut self, lines: &Lines, samples: &mut [f32]) {
-        self.drawn.fill(0.0);
-        for slot in 0..SLOTS {
-            let (was, is) = (self.lines.slots()[slot], lines.slots()[slot]);
-            // What cannot be the same line, which comes of damage alone, waits until that one has ended.
-            let is = is.filter(|is| was.is_none_or(|was| was.may_become(*is)));
-            self.play_slot(slot, is, samples);
-            self.lines.set(slot, is);
+        (0..SLOTS).for_each(|slot| self.clear_slot(slot, lines, samples));
+        self.end_step();
+    }
+
+    fn clear_slot(&mut self, slot: usize, lines: &Lines, samples: &mut [f32]) {
+        if slot == 0 {
+            self.drawn.fill(0.0);
         }
+        let (was, is) = (self.lines.slots()[slot], lines.slots()[slot]);
+        // What cannot be the same line, which comes of damage and of effects alone, waits until that one has ended.
+        let is = is.filter(|is| was.is_none_or(|was| was.may_become(*is)));
+        self.play_slot(slot, is, samples);
+        self.lines.set(slot, is);
+    }
+
+    fn end_step(&mut self) {
         self.made_up = 0;
         self.steps = self.steps.wrapping_add(1);
     }
@@ -126,6 +152,12 @@ impl LinePlayer {
         let made_up = self.made_up.saturating_add(1);
         self.play(&lines, samples);
         self.made_up = made_up;
+    }
+
+    /// As if nothing had been drawn.
+    pub fn reset(&mut self) {
+        self.lines = Lines::NONE;
+        (self.steps, self.made_up) = (0, 0);
     }
 
     /// As if `steps` steps had gone by without any lines.
@@ -230,6 +262,24 @@ mod tests {
         // 512 * 2^(200 / 128) Hz: 1512.4; a period has 31.7 samples.
         let crossings = out[STEP..2 * STEP].windows(2).filter(|two| two[0] * two[1] < 0.0).count();
         assert!((120..=122).contains(&crossings), "{crossings}");
+    }
+
+    #[test]
+    fn units_draw_what_the_whole_draws_and_a_reset_forgets() {
+        let mut both = one(200, 20);
+        both.set(0, Line::new(420, 25));
+        let steps = [both, one(205, 21), Lines::NONE];
+        let sound: Vec<f32> = (0..3 * STEP).map(|n| (n as f32 * 0.2).sin() * 0.3).collect();
+        let mut player = LinePlayer::new(48_000, STEP);
+        for _ in 0..2 {
+            let mut in_units = sound.clone();
+            for (lines, samples) in steps.iter().zip(in_units.chunks_exact_mut(STEP)) {
+                (0..LinePlayer::UNITS).for_each(|unit| player.play_unit(unit, lines, samples));
+            }
+            assert_eq!(in_units, played(&steps, &sound));
+            player.play(&both, &mut in_units[..STEP]);
+            player.reset();
+        }
     }
 
     #[test]

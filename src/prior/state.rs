@@ -80,7 +80,10 @@ impl Prior {
     /// # Errors
     /// The prior does not have as many levels, or a code is not in the codebook.
     pub fn scores_of(&self, tokens: &Tokens) -> Result<Vec<Vec<f32>>, EngineError> {
-        let levels = tokens.levels.len();
+        let (levels, most) = (tokens.levels.len(), self.levels());
+        if !(1..=most).contains(&levels) {
+            return Err(EngineError::Levels { given: levels, most });
+        }
         let mut codes = Vec::new();
         tokens.append_steps_to(&mut codes, self.layout());
         let size = self.config().codebook_size;

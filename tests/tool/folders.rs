@@ -49,7 +49,7 @@ fn a_folder_is_encoded_and_goes_on_where_it_was_stopped() {
     let (folder, input, model) = prepared();
     std::fs::write(folder.path("in/broken.wav"), "no audio").unwrap();
     let out = folder.text("out");
-    let args = ["encode", &input, "--out", &out, "--model", &model];
+    let args = ["encode", &input, "--out", &out, "--model", &model, "--effort", "0"];
     let encode = |more: &[&str]| tessera(&[&args[..], more].concat());
     let ran = encode(&["--verify"]);
     ran.expect(1, &["skipped: notes.txt", "broken.wav", "1 of 3 files were left out"]);
@@ -57,7 +57,8 @@ fn a_folder_is_encoded_and_goes_on_where_it_was_stopped() {
     assert_eq!(files(&folder.path("out")), ["a.wav.tsr", "deep/b.WAV.tsr"]);
     for name in ["a.wav", "deep/b.WAV"] {
         let (wav, tsr) = (format!("{input}/{name}"), folder.text("one.tsr"));
-        tessera(&["encode", &wav, &tsr, "--model", &model, "--force"]).expect(0, &[]);
+        tessera(&["encode", &wav, &tsr, "--model", &model, "--effort", "0", "--force"])
+            .expect(0, &[]);
         assert!(folder.read(&format!("out/{name}.tsr")) == folder.read("one.tsr"), "{name}");
     }
 
@@ -87,7 +88,8 @@ fn a_folder_is_encoded_and_goes_on_where_it_was_stopped() {
 fn a_folder_is_decoded_to_the_names_it_came_from() {
     let (folder, input, model) = prepared();
     let (coded, out) = (folder.text("coded"), folder.text("out"));
-    tessera(&["encode", &input, "--out", &coded, "--model", &model]).expect(0, &[]);
+    tessera(&["encode", &input, "--out", &coded, "--model", &model, "--effort", "0"])
+        .expect(0, &[]);
     std::fs::rename(folder.path("coded/a.wav.tsr"), folder.path("coded/a.tsr")).unwrap();
     std::fs::write(folder.path("coded/list.m3u"), "a.tsr").unwrap();
     let args = ["decode", &coded, "--out", &out, "--model", &model];
@@ -158,7 +160,7 @@ fn stopped_and_gone_on_with() {
         write(&folder.path("in").join(format!("{n}.wav")), 48_000, &sound, WavFormat::Pcm16);
     }
     let (input, out) = (folder.text("in"), folder.text("out"));
-    let args = ["encode", &input, "--out", &out, "--entropy", "none"];
+    let args = ["encode", &input, "--out", &out, "--entropy", "none", "--effort", "0"];
     let child = crate::common::command(&args).spawn().unwrap();
     let started = Instant::now();
     let whole = |name: &String| !name.starts_with('.');

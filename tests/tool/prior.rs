@@ -55,7 +55,8 @@ fn a_model_with_a_prior_codes_with_it() {
     let path = |name: &str| folder.text(name);
     let (coded, plain, asked) = (path("coded.tsr"), path("plain.tsr"), path("asked.tsr"));
     let encode = |out: &str, model: &str, more: &[&str]| {
-        let args = [&["encode", &wav, out, "--model", model, "--json", "--verify"], more].concat();
+        let args = ["encode", &wav, out, "--model", model, "--effort", "0", "--json", "--verify"];
+        let args = [&args[..], more].concat();
         json(&tessera(&args))
     };
     let made = encode(&coded, &one, &[]);
@@ -94,7 +95,7 @@ fn what_is_missing_is_named() {
     tessera(&["encode", &wav, &out, "--model", &none, "--entropy", "prior"])
         .expect(1, &["has no prior", "prior.json", "--model"]);
     assert!(!folder.path("out").exists());
-    tessera(&["encode", &wav, &tsr, "--model", &one]).expect(0, &[]);
+    tessera(&["encode", &wav, &tsr, "--model", &one, "--effort", "0"]).expect(0, &[]);
     let id = |model: &str| {
         let info = json(&tessera(&["info", model, "--json"]));
         info["prior_id"].as_str().unwrap().to_string()
@@ -124,7 +125,7 @@ fn what_is_missing_is_named() {
 fn damage_costs_its_chunk_and_repair_needs_no_prior() {
     let (folder, [_, one, _], wav) = prepared();
     let (tsr, mended) = (folder.text("a.tsr"), folder.text("b.tsr"));
-    tessera(&["encode", &wav, &tsr, "--model", &one]).expect(0, &[]);
+    tessera(&["encode", &wav, &tsr, "--model", &one, "--effort", "0"]).expect(0, &[]);
     let mut bytes = folder.read("a.tsr");
     bytes[300] ^= 1;
     std::fs::write(&tsr, bytes).unwrap();
@@ -149,8 +150,9 @@ fn files_are_measured_as_they_are_written() {
     }
     let (reference, tsr, out) = (folder.text("ref"), folder.text("a.tsr"), folder.text("out"));
     for more in [&[][..], &["--entropy", "none"], &["--entropy", "prior"]] {
+        let more = [&["--effort", "0"], more].concat();
         let eval = ["eval", &reference, "--model", &model, "--levels", "all", "--json", "--force"];
-        let found = json(&tessera(&[&eval[..], &["--out", &out], more].concat()));
+        let found = json(&tessera(&[&eval[..], &["--out", &out], &more].concat()));
         assert_eq!(found["prior_id"].is_null(), more.contains(&"none"));
         let mut by_prior = 0;
         for result in found["results"].as_array().unwrap() {
@@ -158,7 +160,7 @@ fn files_are_measured_as_they_are_written() {
             for name in ["short.wav", "long.wav"] {
                 let source = format!("{reference}/{name}");
                 let encode = ["encode", &source, &tsr, "--model", &model, "--force", "--json"];
-                let made = json(&tessera(&[&encode[..], &["--levels", &levels], more].concat()));
+                let made = json(&tessera(&[&encode[..], &["--levels", &levels], &more].concat()));
                 let clip = &result["clips"][name];
                 assert_eq!(clip["bytes"], made["bytes"], "{name} {levels} {more:?}");
                 assert_eq!(clip["figures"]["kbps"], made["kbps"], "{name} {levels} {more:?}");

@@ -78,6 +78,7 @@ fn main() {
         settings: Settings {
             levels: usize::MAX,
             gains: [1.0; 3],
+            lines: true,
             tokens: tokens::Settings::default(),
         },
     };

@@ -70,7 +70,7 @@ pub struct Args {
 
 /// How many lines.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum LinesWanted {
+pub enum LinesWanted {
     /// None: codes alone.
     None,
     /// Up to three at a time, that stand out most, and the partials of a clear pitch.
@@ -80,7 +80,7 @@ enum LinesWanted {
 }
 
 impl LinesWanted {
-    fn selection(self) -> Selection {
+    pub fn selection(self) -> Selection {
         match self {
             Self::None => Selection::NONE,
             Self::Few => Selection::FEW,

@@ -16,11 +16,14 @@ use cpal::traits::StreamTrait;
 use rtrb::RingBuffer;
 use tessera_codec::audio::ElasticResampler;
 use tessera_codec::engine::{ChannelDecoders, ChannelEncoders};
+use tessera_codec::files::Encoding;
+use tessera_codec::lines::{LineFinder, LinePlayer};
 
 use self::pace::Pacer;
 use self::recorder::Recorder;
 use self::worker::{Meters, Part, Worker};
 use super::device::{Device, Direction, Health, Quiet, Wanted};
+use super::encode::LinesWanted;
 use super::interrupt::Interrupt;
 use super::model::ModelArgs;
 use super::progress::StatusLine;
@@ -61,6 +64,9 @@ pub struct Args {
     /// Levels to use, from 1 (coarsest); all by default.
     #[arg(long, value_name = "N")]
     levels: Option<usize>,
+    /// Lines to draw beside the codes; as many as suit the levels by default.
+    #[arg(long, value_enum, value_name = "HOW MANY")]
+    lines: Option<LinesWanted>,
     /// Write what is heard to this WAV, at the codec's rate.
     #[arg(long, value_name = "WAV")]
     record: Option<PathBuf>,
@@ -106,7 +112,10 @@ pub fn run(args: Args) -> Result<Outcome> {
     let output = Device::find(Direction::Output, args.output.as_deref(), wanted)?;
     let channels = input.config.channels.min(output.config.channels).clamp(1, 2);
     let (sound, tokens) = (args.record.as_deref(), args.record_tokens.as_deref());
-    let mut recorder = Recorder::create(&model, levels, channels, sound, tokens, args.force)?;
+    let lines = args.lines.map(LinesWanted::selection);
+    let lines = Encoding { levels, lines }.selection(model.config());
+    let (kept, force) = (lines.kept(), args.force);
+    let mut recorder = Recorder::create(&model, levels, kept, channels, sound, tokens, force)?;
     let interrupt = Interrupt::listen()?;
 
     let count = usize::from(channels);
@@ -143,6 +152,9 @@ pub fn run(args: Args) -> Result<Outcome> {
         pacer: Pacer::new(rates[1], step, (queue * f64::from(rates[1])) as usize),
         encoders: ChannelEncoders::new(&model, count, 1),
         decoders: ChannelDecoders::new(&model, count, 1),
+        finders: LineFinder::of_codec(model.config(), lines)
+            .map_or(Vec::new(), |finder| vec![finder; count]),
+        players: vec![LinePlayer::new(rate, model.chunk_samples()); count],
         levels,
         meters,
         recording: recorder.is_some().then_some(parts),

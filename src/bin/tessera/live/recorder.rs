@@ -7,15 +7,13 @@ use tessera_codec::audio::{WavFormat, WavSink};
 use tessera_codec::bitstream::{ContainerWriter, OutputFile, Overwrite};
 use tessera_codec::engine::Model;
 use tessera_codec::files;
-use tessera_codec::tokens::Tokens;
+use tessera_codec::lines::Kept;
 
 use super::worker::Part;
 use crate::encode::hint;
 
 /// Files being written. Both have the samples that the encoder took, at the codec's rate.
 pub struct Recorder {
-    model: Model,
-    levels: usize,
     sound: Option<WavSink>,
     tokens: Option<ContainerWriter<OutputFile>>,
     /// Samples of the decoder's lag that are still to come before the first, and samples written.
@@ -29,6 +27,7 @@ impl Recorder {
     pub fn create(
         model: &Model,
         levels: usize,
+        lines: Kept,
         channels: u16,
         sound: Option<&Path>,
         tokens: Option<&Path>,
@@ -44,36 +43,19 @@ impl Recorder {
             .transpose()
             .context(hint(force))?;
         let overwrite = if force { Overwrite::Replace } else { Overwrite::Refuse };
-        let header = || files::header_of(model, rate, channels, levels);
+        let header = || files::header_of(model, rate, channels, levels).with_lines(lines);
         let tokens = tokens
             .map(|path| ContainerWriter::create(path, header(), overwrite))
             .transpose()
             .context(hint(force))?;
-        Ok(Some(Self {
-            model: model.clone(),
-            levels,
-            sound,
-            tokens,
-            lag: config.lag_samples(),
-            written: 0,
-            taken: 0,
-        }))
+        Ok(Some(Self { sound, tokens, lag: config.lag_samples(), written: 0, taken: 0 }))
     }
 
     /// Appends some steps.
     pub fn write(&mut self, part: &Part) -> Result<()> {
         self.taken = part.taken;
         if let Some(tokens) = &mut self.tokens {
-            let channels: Vec<Tokens> = part
-                .codes
-                .iter()
-                .map(|codes| {
-                    let mut tokens = Tokens::new(self.levels);
-                    tokens.extend_steps(codes, self.model.layout());
-                    tokens
-                })
-                .collect();
-            tokens.push_steps(&channels)?;
+            tokens.push_steps(&part.tokens)?;
         }
         if let Some(sound) = &mut self.sound {
             let length = part.sound.first().map_or(0, Vec::len);

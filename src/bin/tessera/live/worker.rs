@@ -13,6 +13,8 @@ use anyhow::{Result, bail};
 use rtrb::{Consumer, Producer};
 use tessera_codec::audio::ElasticResampler;
 use tessera_codec::engine::{ChannelDecoders, ChannelEncoders, Model, Progress};
+use tessera_codec::lines::{LineFinder, LinePlayer, Lines};
+use tessera_codec::tokens::Tokens;
 
 use super::pace::Pacer;
 use crate::device::Health;
@@ -25,8 +27,8 @@ const TAKEN: usize = 1024;
 
 /// What the codec did with some steps, for recording.
 pub struct Part {
-    /// By channel: codes of whole steps, and their sound, which lags.
-    pub codes: Vec<Vec<u16>>,
+    /// By channel: tokens of whole steps, and their sound, which lags.
+    pub tokens: Vec<Tokens>,
     pub sound: Vec<Vec<f32>>,
     /// Samples per channel that the encoder had taken in all.
     pub taken: u64,
@@ -57,6 +59,9 @@ pub struct Worker {
     pub pacer: Pacer,
     pub encoders: ChannelEncoders,
     pub decoders: ChannelDecoders,
+    /// By channel; no finders where there are to be no lines.
+    pub finders: Vec<LineFinder>,
+    pub players: Vec<LinePlayer>,
     pub levels: usize,
     pub meters: Arc<Meters>,
     pub recording: Option<SyncSender<Part>>,
@@ -69,6 +74,7 @@ impl Worker {
         let mut planar = vec![vec![0.0; TAKEN]; channels];
         let mut samples = Vec::new();
         let mut codes = vec![vec![0; 2 * model.codes_per_step(self.levels)]; channels];
+        let mut lines = vec![Vec::new(); channels];
         let mut taken = 0;
         while !stop.load(Ordering::Acquire) {
             let frames = self.take(&mut planar);
@@ -85,17 +91,21 @@ impl Worker {
             while first < length {
                 let rest: Vec<&[f32]> = samples.iter().map(|channel| &channel[first..]).collect();
                 let done = self.encoders.process_into(&rest, self.levels, &mut codes)?;
+                for ((finder, samples), lines) in self.finders.iter_mut().zip(rest).zip(&mut lines)
+                {
+                    finder.find(&samples[..done.consumed], lines);
+                }
                 first += done.consumed;
                 taken += done.consumed as u64;
                 if done.produced > 0 {
-                    self.coded(model, &codes, done, taken)?;
+                    self.coded(model, &codes, &mut lines, done, taken)?;
                 }
             }
             let worked = begun.elapsed().as_nanos() as u64;
             self.meters.busy.fetch_add(worked, Ordering::Relaxed);
             self.meters.longest.fetch_max(worked, Ordering::Relaxed);
         }
-        self.finish(model, taken)
+        self.finish(model, lines, taken)
     }
 
     /// Frames of the input ring by channel, as many as there are.
@@ -109,34 +119,49 @@ impl Worker {
         frames
     }
 
-    /// Decodes some steps, plays them, and hands them to the recording.
+    /// Decodes some steps, plays them, and hands them to the recording. Takes as many of the lines as there are
+    /// steps: those of a step that the encoder has not got to may be there.
     fn coded(
         &mut self,
         model: &Model,
         codes: &[Vec<u16>],
+        lines: &mut [Vec<Lines>],
         done: Progress,
         taken: u64,
     ) -> Result<()> {
-        let codes: Vec<Vec<u16>> = codes.iter().map(|c| c[..done.produced].to_vec()).collect();
-        let sound = self.decode(model, &codes)?;
+        let steps = done.produced / model.codes_per_step(self.levels);
+        let codes: Vec<&[u16]> = codes.iter().map(|c| &c[..done.produced]).collect();
+        let lines = lines.iter_mut().map(|l| l.drain(..steps.min(l.len())).collect());
+        let (tokens, sound) = self.decode(model, &codes, lines.collect())?;
         self.play(&sound)?;
-        self.record(Part { codes, sound, taken })
+        self.record(Part { tokens, sound, taken })
     }
 
-    fn decode(&mut self, model: &Model, codes: &[Vec<u16>]) -> Result<Vec<Vec<f32>>> {
-        let per_step = model.codes_per_step(self.levels);
-        let steps = codes.first().map_or(0, Vec::len) / per_step;
-        let mut sound = vec![vec![0.0; steps * model.chunk_samples()]; codes.len()];
-        let mut piece = vec![vec![0.0; model.chunk_samples()]; codes.len()];
-        for step in 0..steps {
-            let now: Vec<&[u16]> =
-                codes.iter().map(|c| &c[step * per_step..(step + 1) * per_step]).collect();
-            let made = self.decoders.process_into(&now, self.levels, &mut piece)?.produced;
-            for (sound, piece) in sound.iter_mut().zip(&piece) {
-                sound[step * made..(step + 1) * made].copy_from_slice(&piece[..made]);
+    fn decode(
+        &mut self,
+        model: &Model,
+        codes: &[impl AsRef<[u16]>],
+        lines: Vec<Vec<Lines>>,
+    ) -> Result<(Vec<Tokens>, Vec<Vec<f32>>)> {
+        let (per_step, chunk) = (model.codes_per_step(self.levels), model.chunk_samples());
+        let steps = codes.first().map_or(0, |codes| codes.as_ref().len()) / per_step;
+        let mut sound = vec![vec![0.0; steps * chunk]; codes.len()];
+        if steps > 0 {
+            // There is room for all.
+            self.decoders.process_with_combs(codes, self.levels, &lines, &mut sound)?;
+        }
+        for ((player, lines), sound) in self.players.iter_mut().zip(&lines).zip(&mut sound) {
+            for (lines, samples) in lines.iter().zip(sound.chunks_exact_mut(chunk)) {
+                player.play(lines, samples);
             }
         }
-        Ok(sound)
+        let tokens = codes.iter().zip(lines).map(|(codes, lines)| {
+            let mut tokens = Tokens::new(self.levels);
+            tokens.extend_steps(codes.as_ref(), model.layout());
+            tokens.lines = lines;
+            tokens
+        });
+        Ok((tokens.collect(), sound))
     }
 
     /// Into the output's ring, at its pace.
@@ -180,7 +205,7 @@ impl Worker {
     }
 
     /// The steps that are still inside.
-    fn finish(mut self, model: &Model, taken: u64) -> Result<()> {
+    fn finish(mut self, model: &Model, mut lines: Vec<Vec<Lines>>, taken: u64) -> Result<()> {
         if self.recording.is_none() {
             return Ok(());
         }
@@ -188,7 +213,14 @@ impl Worker {
         let steps = self.encoders.streams().first().map_or(0, |s| s.steps_to_finish());
         let mut codes = vec![vec![0; steps * model.codes_per_step(self.levels)]; channels];
         self.encoders.finish(self.levels, &mut codes)?;
-        let sound = self.decode(model, &codes)?;
-        self.record(Part { codes, sound, taken })
+        let silence = vec![0.0; model.chunk_samples()];
+        for (finder, lines) in self.finders.iter_mut().zip(&mut lines) {
+            while lines.len() < steps {
+                finder.find(&silence, lines);
+            }
+            lines.truncate(steps);
+        }
+        let (tokens, sound) = self.decode(model, &codes, lines)?;
+        self.record(Part { tokens, sound, taken })
     }
 }
