@@ -141,7 +141,8 @@ pub fn switch(
     let text =
         egui::RichText::new(label).size(11.0).color(if on { theme::GROUND } else { theme::FAINT });
     let fill = if on { colour } else { theme::WELL };
-    let button = egui::Button::new(text).fill(fill).min_size(vec2(58.0, 20.0));
+    let width = ui.available_width().min(58.0);
+    let button = egui::Button::new(text).fill(fill).min_size(vec2(width, 20.0));
     if ui.add(button).on_hover_text(hint).clicked() {
         set(setter, param, if on { 0.0 } else { 1.0 });
     }

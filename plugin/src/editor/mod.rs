@@ -293,7 +293,7 @@ impl App {
                 knob(ui, &setter, &p.middle, "Middle", "Weight of the middle level");
                 knob(ui, &setter, &p.fine, "Fine", "Weight of the fine levels: detail and attack");
                 ui.vertical(|ui| {
-                    ui.set_width(54.0);
+                    ui.set_width(46.0);
                     ui.add_space(8.0);
                     let about =
                         "Draws tones that stand out, and a voice's partials, beside the codes";
