@@ -153,7 +153,8 @@ impl Session {
                 decoder.finish(left).ok()?;
             }
             if turn.is_multiple_of(13) {
-                (finder.reset(), player.reset());
+                finder.reset();
+                player.reset();
                 encoder.reset();
                 decoder.reset();
                 encoders.reset();

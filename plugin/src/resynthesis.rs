@@ -62,7 +62,8 @@ pub trait Observer {
 #[derive(Debug)]
 struct Channel {
     encoder: StreamEncoder,
-    finder: LineFinder,
+    /// None with a model that no lines suit.
+    finder: Option<LineFinder>,
     decoder: StreamDecoder,
     player: LinePlayer,
     /// The samples that are made, and those that go out while the next ones come in.
@@ -114,9 +115,11 @@ impl Channel {
     fn unit_costs(&self) -> [Vec<u64>; 4] {
         [
             self.encoder.unit_costs().to_vec(),
-            self.finder.unit_costs().to_vec(),
+            self.finder.as_ref().map_or(Vec::new(), |finder| finder.unit_costs().to_vec()),
             self.decoder.unit_costs().to_vec(),
-            vec![LinePlayer::UNIT_COST; LinePlayer::UNITS],
+            self.finder
+                .as_ref()
+                .map_or(Vec::new(), |_| vec![LinePlayer::UNIT_COST; LinePlayer::UNITS]),
         ]
     }
 }
@@ -126,8 +129,10 @@ impl Resynthesis {
     pub fn new(model: &Model, neighbours: Arc<Neighbours>, channels: usize) -> Self {
         let per_step = model.codes_per_step(model.levels());
         let (config, chunk) = (model.config(), model.chunk_samples());
-        let finder =
-            LineFinder::new(config.sample_rate, chunk, config.lag_samples(), Selection::MANY);
+        let suiting: Box<[Selection]> =
+            (1..=model.levels()).map(|levels| Selection::suiting(config, levels)).collect();
+        let most = suiting.last().copied().unwrap_or(Selection::NONE);
+        let finder = LineFinder::of_codec(config, most);
         let player = LinePlayer::new(config.sample_rate, chunk);
         let streams: Box<[Channel]> = (0..channels)
             .map(|_| Channel {
@@ -153,7 +158,7 @@ impl Resynthesis {
             channels: streams,
             codes: (0..channels).map(|_| vec![0; per_step].into()).collect(),
             lines: vec![Lines::NONE; channels].into(),
-            suiting: (1..=model.levels()).map(|n| Selection::suiting(config, n)).collect(),
+            suiting,
             effects: TokenEffects::new(model, neighbours, channels),
             filled: 0,
             working: false,
@@ -206,7 +211,9 @@ impl Resynthesis {
                 let samples = &mut samples[at..at + count];
                 self.peak = samples.iter().fold(self.peak, |peak, sample| peak.max(sample.abs()));
                 channel.encoder.fill(samples);
-                channel.finder.fill(samples);
+                if let Some(finder) = &mut channel.finder {
+                    finder.fill(samples);
+                }
                 samples.copy_from_slice(&channel.ready[self.filled..self.filled + count]);
             }
             self.filled += count;
@@ -231,7 +238,11 @@ impl Resynthesis {
             let Channel { encoder, finder, decoder, player, made, .. } = channel;
             match self.done {
                 done if done < self.ends.encoded => drop(encoder.advance(1)),
-                done if done < self.ends.found => drop(finder.advance(1)),
+                done if done < self.ends.found => {
+                    if let Some(finder) = finder {
+                        finder.advance(1);
+                    }
+                }
                 done if done < self.ends.decoded => drop(decoder.advance(1)),
                 done => {
                     let unit = (done - self.ends.decoded) / channels;
@@ -267,7 +278,7 @@ impl Resynthesis {
             }
         }
         for (channel, lines) in self.channels.iter_mut().zip(&mut self.lines) {
-            *lines = channel.finder.take().unwrap_or_default();
+            *lines = channel.finder.as_mut().and_then(LineFinder::take).unwrap_or_default();
         }
         let number = self.effects.step();
         let audible = self.peak_at_work > AUDIBLE;
@@ -335,8 +346,10 @@ impl Resynthesis {
         let lines = self.suiting.get(levels - 1).filter(|_| settings.lines);
         let lines = lines.copied().unwrap_or(Selection::NONE);
         for channel in &mut self.channels {
-            channel.finder.select(lines);
-            channel.finder.begin();
+            if let Some(finder) = &mut channel.finder {
+                finder.select(lines);
+                finder.begin();
+            }
             // All levels, so that those that are not decoded are there when they are wanted.
             self.working &= channel.encoder.begin(self.model.levels()).is_ok();
         }
@@ -346,7 +359,7 @@ impl Resynthesis {
     pub fn reset(&mut self) {
         for channel in &mut self.channels {
             channel.encoder.reset();
-            channel.finder.reset();
+            channel.finder.iter_mut().for_each(LineFinder::reset);
             channel.decoder.reset();
             channel.player.reset();
             channel.ready.fill(0.0);

@@ -277,6 +277,8 @@ impl CombFinder {
     /// Does a part of [`find`](Self::find)'s work; all of it in its order with the same samples is the whole.
     pub(super) fn run(&mut self, task: CombTask, samples: &[f32], lines: usize) {
         match task {
+            CombTask::Choose if self.begins == 0 => self.before = None,
+            _ if self.begins == 0 => {}
             CombTask::Filter(part) => {
                 let samples = &samples[part_of(samples.len(), part, FILTERED)];
                 let every = self.plan.every;
@@ -284,8 +286,6 @@ impl CombFinder {
                 self.skipped = (self.skipped + samples.len()) % every;
                 self.bands.iter_mut().for_each(|band| band.take(samples, 1, 0));
             }
-            CombTask::Choose if self.begins == 0 => self.before = None,
-            _ if self.begins == 0 => {}
             CombTask::Weigh => {
                 self.low.weigh(&self.plan.low_window);
                 self.bands.iter_mut().for_each(|band| band.weigh(&self.plan.window));
@@ -308,6 +308,10 @@ impl CombFinder {
 
     /// How strong combs are to be from the next step on: as in [`new`](Self::new), or 0 for none.
     pub(super) fn select(&mut self, [begins, beside]: [u8; 2]) {
+        if self.begins == 0 && begins > 0 {
+            // Nothing was listened to meanwhile.
+            self.reset();
+        }
         (self.begins, self.beside) = (begins, beside);
     }
 

@@ -3,9 +3,7 @@
 use std::io::Write;
 
 use anyhow::Result;
-#[cfg(feature = "train")]
-use tessera_codec::audio::AudioInfo;
-use tessera_codec::audio::AudioSource;
+use tessera_codec::audio::{AudioInfo, AudioSource};
 #[cfg(feature = "train")]
 use tessera_codec::codec::{Codec, Effort};
 use tessera_codec::engine::Model;
@@ -108,12 +106,31 @@ impl FileCoder {
         true
     }
 
+    /// The effort for a source: as asked, or by its length.
     #[cfg(feature = "train")]
-    fn effort(&self, source: &AudioInfo) -> u8 {
+    pub fn effort(&self, source: &AudioInfo) -> u8 {
         let seconds = |frames: u64| {
             frames as f64 / f64::from(source.sample_rate) * f64::from(source.channels)
         };
         let quick = source.frames.map(seconds).is_some_and(|all| all < SEARCHED_UNASKED);
         self.asked.unwrap_or(u8::from(quick))
+    }
+
+    /// The effort for a source: this build has nothing that looks for codes.
+    #[cfg(not(feature = "train"))]
+    pub fn effort(&self, _: &AudioInfo) -> u8 {
+        0
+    }
+
+    /// What is said of a source that is encoded at once because of its length, if that is known.
+    pub fn note(&self, source: &AudioInfo) -> Option<&'static str> {
+        #[cfg(feature = "train")]
+        if self.asked.is_none() && source.frames.is_some() && self.effort(source) == 0 {
+            return Some(
+                "encoded at once for its length; --effort 1 takes longer and sounds better",
+            );
+        }
+        let _ = source;
+        None
     }
 }

@@ -179,6 +179,7 @@ impl Encoder<'_> {
             return self.keep(job);
         }
         let source = audio::open(&job.input)?;
+        let effort = self.coder.effort(source.info());
         job.make_folder()?;
         let output = pipe::Output::create(&job.output, self.args.force)?;
         let name = job.input.display().to_string();
@@ -187,7 +188,7 @@ impl Encoder<'_> {
             seconds: done.seconds,
             size: done.bytes,
             warnings: done.warnings.iter().map(ToString::to_string).collect(),
-            details: self.details(&done),
+            details: self.details(&done, effort),
             ..Done::default()
         })
     }
@@ -217,8 +218,9 @@ impl Encoder<'_> {
     }
 
     /// What machines are told of an output, beside its name, length and size.
-    fn details(&self, done: &EncodeReport) -> Map<String, Value> {
+    fn details(&self, done: &EncodeReport, effort: u8) -> Map<String, Value> {
         let fields = [
+            ("effort", json!(effort)),
             ("prior_id", json!(done.prior_id)),
             ("levels", json!(done.levels)),
             ("sample_rate", json!(done.sample_rate)),
@@ -250,6 +252,9 @@ fn encode_file(args: &Args, path: &Path) -> Result<Outcome> {
     let coder = args.effort.coder(&args.model)?;
     let encoder =
         Encoder { args, model: &model, coder, prior, interrupt: &interrupt, files_at_once: 1 };
+    if let Some(note) = encoder.coder.note(&info) {
+        report::note(&format!("{name}: {note}"));
+    }
     let mut progress = Progress::of_audio(info.frames);
     let started = Instant::now();
     let rate = f64::from(info.sample_rate);
@@ -276,7 +281,7 @@ fn encode_file(args: &Args, path: &Path) -> Result<Outcome> {
             "warnings": done.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
         });
         if let Value::Object(fields) = &mut value {
-            fields.extend(encoder.details(&done));
+            fields.extend(encoder.details(&done, encoder.coder.effort(&info)));
         }
         report::print_json_beside(piped, &value)?;
     } else {
