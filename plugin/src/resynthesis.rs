@@ -113,14 +113,13 @@ pub struct Resynthesis {
 impl Channel {
     /// What the units of a step's work cost: encoding, finding lines, decoding, drawing lines.
     fn unit_costs(&self) -> [Vec<u64>; 4] {
-        [
-            self.encoder.unit_costs().to_vec(),
-            self.finder.as_ref().map_or(Vec::new(), |finder| finder.unit_costs().to_vec()),
-            self.decoder.unit_costs().to_vec(),
-            self.finder
-                .as_ref()
-                .map_or(Vec::new(), |_| vec![LinePlayer::UNIT_COST; LinePlayer::UNITS]),
-        ]
+        let (found, drawn) = match &self.finder {
+            Some(finder) => {
+                (finder.unit_costs().to_vec(), vec![LinePlayer::UNIT_COST; LinePlayer::UNITS])
+            }
+            None => Default::default(),
+        };
+        [self.encoder.unit_costs().to_vec(), found, self.decoder.unit_costs().to_vec(), drawn]
     }
 }
 
