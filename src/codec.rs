@@ -4,6 +4,7 @@
 //! causal with a finite reach, so each segment is computed with just enough of what came before it,
 //! and the result is that of the whole signal at once.
 
+mod grains;
 mod search;
 
 use std::collections::BTreeMap;

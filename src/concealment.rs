@@ -115,21 +115,21 @@ impl ConcealingDecoder {
         codes: &[u16],
         samples: &mut [f32],
     ) -> Result<Progress, EngineError> {
-        self.process_with_combs(codes, &[], samples)
+        self.process_with_lines(codes, &[], samples)
     }
 
-    /// Takes codes that arrived, and their lines: as [`StreamDecoder::process_with_combs`].
+    /// Takes codes that arrived, and their lines: as [`StreamDecoder::process_with_lines`].
     ///
     /// # Errors
-    /// As [`StreamDecoder::process_with_combs`].
-    pub fn process_with_combs(
+    /// As [`StreamDecoder::process_with_lines`].
+    pub fn process_with_lines(
         &mut self,
         codes: &[u16],
         lines: &[Lines],
         samples: &mut [f32],
     ) -> Result<Progress, EngineError> {
         self.decoder.make_up(false);
-        let done = self.decoder.process_with_combs(codes, self.levels, lines, samples)?;
+        let done = self.decoder.process_with_lines(codes, self.levels, lines, samples)?;
         let taken = &codes[..done.consumed];
         if let Some(last) = taken.rchunks_exact(self.step.len()).next() {
             self.step.copy_from_slice(last);

@@ -11,6 +11,8 @@
 //! they made a noise that is even in all bands and frames at once (low-noise noise: Pumplin 1985; Hartmann and Pumplin
 //! 1988): see `model::even_noise`.
 
+use std::ops::Range;
+
 use rustfft::FftPlannerScalar;
 use rustfft::num_complex::Complex32;
 
@@ -82,6 +84,31 @@ impl Noise {
                 some.iter_mut().zip(&all[row..row + bins]).zip(&self.shares[self.first..])
             {
                 *out = share * (f32::from(*part) * (1.0 / 127.0));
+            }
+        }
+    }
+
+    /// The noise of one frame in some of the bins, `gain` times as loud, in place of what there is.
+    #[inline(always)]
+    pub fn draw_bins(
+        &self,
+        frame: u64,
+        bins: Range<usize>,
+        gain: f32,
+        re: &mut [f32],
+        im: &mut [f32],
+    ) {
+        let some = bins.start.max(self.first)..bins.end.min(self.shares.len());
+        if some.is_empty() {
+            return;
+        }
+        let all = self.shares.len() - self.first;
+        let row = (frame % self.frames.max(1) as u64) as usize * all;
+        let own = row + some.start - self.first..row + some.end - self.first;
+        for (out, all) in [(re, &self.re), (im, &self.im)] {
+            let parts = all[own.clone()].iter().zip(&self.shares[some.clone()]);
+            for (out, (part, share)) in out[some.clone()].iter_mut().zip(parts) {
+                *out = gain * share * (f32::from(*part) * (1.0 / 127.0));
             }
         }
     }

@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::lines::{Lines, NUMBERS, SLOTS};
+use crate::lines::{Grain, Lines, NUMBERS, SLOTS};
 
 /// The most levels a layout may have.
 pub const MAX_LEVELS: usize = 16;
@@ -129,8 +129,13 @@ impl TokenDigest {
                     codes.for_each(|code| self.0.update(code.to_be_bytes()));
                 }
                 let Some(lines) = tokens.lines.get(step) else { continue };
-                // A comb's number follows where there is one: without, lines are what they were before there were combs.
-                let numbers = if lines.comb().is_some() { NUMBERS } else { SLOTS };
+                // A comb's number follows where there is one, a grain's where it is one: without, lines are what they were
+                // before there were such.
+                let numbers = match lines.comb() {
+                    _ if lines.grain() != Grain::NONE => NUMBERS,
+                    Some(_) => SLOTS + 1,
+                    None => SLOTS,
+                };
                 let codes = lines.to_codes().into_iter().take(numbers);
                 codes.for_each(|code| self.0.update(code.to_be_bytes()));
             }

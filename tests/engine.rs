@@ -16,7 +16,7 @@ use tessera_codec::engine::{
     StreamDecoder, StreamEncoder,
 };
 #[cfg(feature = "embedded-model")]
-use tessera_codec::lines::{Comb, Lines};
+use tessera_codec::lines::{Comb, Grain, Lines};
 
 fn bits(samples: &[f32]) -> Vec<u32> {
     samples.iter().map(|s| s.to_bits()).collect()
@@ -48,13 +48,15 @@ fn encode_in_pieces(
     all
 }
 
-/// Lines of some steps of which many have combs.
+/// Lines of some steps of which many have combs, and some grains.
 #[cfg(feature = "embedded-model")]
 fn combs(steps: usize) -> Vec<Lines> {
     let with = |step: usize| {
         let mut lines = Lines::NONE;
         let pitch = (40 + 7 * (step % 9)) as u8;
         lines.set_comb(Comb::new(pitch, [(step % 4) as u8, 2]).filter(|_| step % 7 < 5));
+        let row = (step / 3 * 40) as u8;
+        lines.set_grain(Grain::new([row, 0, 255 - row, 9]));
         lines
     };
     (0..steps).map(with).collect()
@@ -62,7 +64,7 @@ fn combs(steps: usize) -> Vec<Lines> {
 
 #[test]
 #[cfg(feature = "embedded-model")]
-fn combs_are_the_same_however_steps_come() {
+fn combs_and_grains_are_the_same_however_steps_come() {
     let model = Model::shipped().unwrap();
     let (levels, chunk) = (5, model.chunk_samples());
     let codes = encode(&model, 1, &noise(3, 20 * chunk), levels);
@@ -76,7 +78,7 @@ fn combs_are_the_same_however_steps_come() {
             let codes = &codes[first * per_step..end * per_step];
             let own = lines.get(first..end).unwrap_or_default();
             let room = &mut samples[first * chunk..end * chunk];
-            let done = decoder.process_with_combs(codes, levels, own, room).unwrap();
+            let done = decoder.process_with_lines(codes, levels, own, room).unwrap();
             assert_eq!(done.consumed, codes.len());
         }
         bits(&samples)

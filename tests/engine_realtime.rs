@@ -12,7 +12,7 @@ use tessera_codec::Shipped;
 use tessera_codec::engine::{
     ChannelDecoders, ChannelEncoders, Model, StreamDecoder, StreamEncoder,
 };
-use tessera_codec::lines::{Comb, LineFinder, LinePlayer, Lines, Selection};
+use tessera_codec::lines::{Comb, Grain, LineFinder, LinePlayer, Lines, Selection};
 use tessera_codec::prior::PriorState;
 
 /// The system's allocator, which counts what each thread asks of it.
@@ -68,6 +68,7 @@ struct Session {
 fn with_comb(comb: Option<Comb>) -> Lines {
     let mut lines = Lines::NONE;
     lines.set_comb(comb);
+    lines.set_grain(Grain::new([comb.map_or(0, Comb::pitch), 7, 0, 99]));
     lines
 }
 
@@ -122,7 +123,7 @@ impl Session {
                 }
             }
             let new = &codes[0][..done.produced];
-            let out = decoder.process_with_combs(new, levels, lines, left).ok()?;
+            let out = decoder.process_with_lines(new, levels, lines, left).ok()?;
             steps += out.produced / chunk;
             if turn.is_multiple_of(3) {
                 // A step in units.
@@ -131,7 +132,7 @@ impl Session {
                 encoder.begin(levels).ok()?;
                 while !encoder.advance(3) {}
                 encoder.take(&mut codes[0]).ok()?;
-                decoder.begin_with_comb(&codes[0][..per_step], levels, &lines[1]).ok()?;
+                decoder.begin_with_lines(&codes[0][..per_step], levels, &lines[1]).ok()?;
                 while !decoder.advance(3) {}
                 decoder.take(left).ok()?;
                 (taken, steps) = (taken + missing, steps + 1);

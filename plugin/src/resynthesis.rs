@@ -296,7 +296,7 @@ impl Resynthesis {
             for level in 0..levels {
                 channel.decoder.set_gain(level, self.settings.gains[tokens::scale(level)]);
             }
-            if channel.decoder.begin_with_comb(&codes[..count], levels, lines).is_err() {
+            if channel.decoder.begin_with_lines(&codes[..count], levels, lines).is_err() {
                 self.next_gain = 0.0;
             }
         }

@@ -4,7 +4,7 @@
 //! the end of the next, half of them at the same pitch and nearly half at the same level.
 
 use super::bits::{BitReader, BitWriter};
-use super::combs;
+use super::{combs, grains};
 use crate::lines::{Kept, LEVELS, Line, Lines, MOST_BENT, MOST_SWELLED, PITCHES, SLOTS};
 
 /// The most bits of a line that goes on, and of one that begins.
@@ -33,6 +33,12 @@ pub(super) const fn least_and_most_bytes(
         Kept::Nothing => (0, 0),
         Kept::Slots => (1, steps * STEP_BITS + NEXT_BITS),
         Kept::SlotsAndComb => (2, steps * (STEP_BITS + combs::STEP_BITS) + 2 * NEXT_BITS),
+        Kept::All => (
+            2 + grains::LEAST_BITS,
+            steps * (STEP_BITS + combs::STEP_BITS + grains::STEP_BITS)
+                + 2 * NEXT_BITS
+                + grains::PERIOD_BITS,
+        ),
     };
     ((channels * least).div_ceil(8), (channels * most).div_ceil(8))
 }
@@ -43,8 +49,11 @@ pub(super) fn write(writer: &mut BitWriter, kept: Kept, lines: &[Lines]) {
     if kept.any() {
         write_slots(writer, lines);
     }
-    if kept == Kept::SlotsAndComb {
+    if kept.combs() {
         combs::write(writer, lines);
+    }
+    if kept.grains() {
+        grains::write(writer, lines);
     }
 }
 
@@ -54,8 +63,11 @@ pub(super) fn read(reader: &mut BitReader, kept: Kept, steps: usize) -> Option<V
         return Some(Vec::new());
     }
     let mut lines = read_slots(reader, steps)?;
-    if kept == Kept::SlotsAndComb {
+    if kept.combs() {
         combs::read(reader, &mut lines)?;
+    }
+    if kept.grains() {
+        grains::read(reader, &mut lines)?;
     }
     Some(lines)
 }

@@ -66,6 +66,7 @@ mod chunk;
 mod combs;
 mod damage;
 mod file;
+mod grains;
 mod header;
 mod index;
 mod lines;

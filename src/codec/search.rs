@@ -12,6 +12,7 @@ use candle_core::{Tensor, Var};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
+use super::grains::GrainSearch;
 use super::{Codec, CodecError, append, channels_expected};
 use crate::lines::{LineFinder, LinePlayer, Lines, Selection};
 use crate::model::ops::{EnvelopeLoss, SpectralLoss};
@@ -79,6 +80,8 @@ pub struct SearchStream<'a> {
     /// By channel: what finds lines, if there are to be any, and those of the steps that wait.
     finders: Vec<Option<LineFinder>>,
     lines: Vec<Vec<Lines>>,
+    /// What finds grains, if there are to be any, and the steps that each stays for.
+    grains: Option<(GrainSearch, usize)>,
     /// Steps of the context: what the encoder has to hear for what the decoder remembers.
     context_steps: usize,
     /// Steps before the context.
@@ -116,6 +119,9 @@ impl Codec {
         training.loss.complex_top = f64::from(config.noise_band[0]);
         let longest = training.resolutions.iter().flatten().map(|r| r.window).max().unwrap_or(0);
         let overlap = config.lag_samples();
+        let period = usize::from(lines.grain);
+        let grains = GrainSearch::new(config, self.network.decoder.synthesis());
+        let grains = grains.filter(|_| period > 0);
         // Another device shares out what there is to do by itself.
         let at_once = if self.device.is_cpu() { effort.at_once.max(1) } else { 1 };
         let losses = training
@@ -135,6 +141,7 @@ impl Codec {
             waiting: vec![Vec::new(); channels],
             finders: vec![LineFinder::of_codec(config, lines); channels],
             lines: vec![Vec::new(); channels],
+            grains: grains.map(|search| (search, period)),
             context_steps: 0,
             dropped: 0,
         })
@@ -216,11 +223,9 @@ impl SearchStream<'_> {
         let search = |_: &mut (), block: &Block| on_one_thread(|| self.search(block));
         let mut states = vec![(); blocks.len()];
         let (found, ()) = on_threads(self.effort.at_once - 1, &mut states, &blocks, search, || ());
-        for (block, codes) in blocks.iter().zip(found?) {
+        for (block, (codes, lines)) in blocks.iter().zip(found?) {
             append(&mut tokens[block.channel..=block.channel], &codes)?;
-            let lines = &self.lines[block.channel];
-            let own = lines.get(block.start..block.start + block.steps).unwrap_or_default();
-            tokens[block.channel].lines.extend_from_slice(own);
+            tokens[block.channel].lines.extend(lines);
         }
         let keep = coded.min(self.codec.encoder_context_steps() + config.warm_up_steps());
         for waiting in &mut self.waiting {
@@ -234,10 +239,11 @@ impl SearchStream<'_> {
         Ok(())
     }
 
-    /// A block's codes, by level (1, codes).
-    fn search(&self, block: &Block) -> Result<Vec<Tensor>, CodecError> {
+    /// A block's codes, by level (1, codes), and the lines of its steps, if there are any.
+    fn search(&self, block: &Block) -> Result<(Vec<Tensor>, Vec<Lines>), CodecError> {
         let config = self.codec.config();
         let network = &self.codec.network;
+        let synthesis = network.decoder.synthesis();
         let levels = self.quantizer.levels.len();
         let layout = config.layout();
         let frames_per_step = layout.frames_per_step();
@@ -264,6 +270,7 @@ impl SearchStream<'_> {
         let first = (self.dropped + (block.start - known) as u64) * frames_per_step as u64;
         let samples = samples.narrow(1, skipped * step, samples.dim(1)? - skipped * step)?;
         let samples = samples.contiguous()?;
+        let sound = samples.flatten_all()?.to_vec1::<f32>()?;
         // What is behind the last samples of the overlap is not known yet.
         let complete = samples.dim(1)? - config.lag_samples();
         // Lines will stand in for what the sound has there, whatever the codes say.
@@ -281,14 +288,14 @@ impl SearchStream<'_> {
         let any_lines = lines.iter().any(|lines| *lines != Lines::NONE);
         let samples = if any_lines { clear(&samples)? } else { samples };
         let target = samples.narrow(1, 0, complete)?;
+        let describe = |latents: &Tensor| match &context {
+            Some(context) => network.decoder.describe(&Tensor::cat(&[context, latents], 1)?),
+            None => network.decoder.describe(latents),
+        };
         // The loss of latents, in these turns of its resolutions.
         let loss = |latents: &Tensor, turns: &[usize]| -> candle_core::Result<Tensor> {
-            let latents = match &context {
-                Some(context) => Tensor::cat(&[context, latents], 1)?,
-                None => latents.clone(),
-            };
-            let head = network.decoder.describe(&latents)?;
-            let decoded = network.decoder.synthesis().forward(&head, &[first])?;
+            let head = describe(latents)?;
+            let decoded = synthesis.forward(&head, &[first])?;
             let decoded = decoded.narrow(1, 0, complete)?;
             // There, what is decoded is as good as any.
             let target = match any_lines {
@@ -309,16 +316,31 @@ impl SearchStream<'_> {
         let distance = |codes: &[Tensor]| -> candle_core::Result<f32> {
             loss(&self.quantizer.decode(codes)?.detach(), &every)?.to_scalar()
         };
-        let own = |codes: Vec<Tensor>| -> Result<Vec<Tensor>, CodecError> {
+        let own = |codes: &[Tensor]| -> candle_core::Result<Vec<Tensor>> {
             let cut = |(level, codes): (usize, &Tensor)| {
                 codes.narrow(1, 0, block.steps * layout.codes_per_step(level))
             };
-            Ok(codes.iter().enumerate().map(cut).collect::<candle_core::Result<_>>()?)
+            codes.iter().enumerate().map(cut).collect()
+        };
+        // The codes that it comes to, and the lines, with the noise that is most like the sound.
+        let done = |codes: &[Tensor]| -> Result<(Vec<Tensor>, Vec<Lines>), CodecError> {
+            let mut lines = lines.to_vec();
+            if let Some((search, period)) = &self.grains {
+                let rows = describe(&self.quantizer.decode(codes)?.detach())?;
+                let rows = rows.flatten_all()?.to_vec1::<f32>()?;
+                let steps = (known, block.steps);
+                let grains = search.find(synthesis, (first, &rows), &sound, &lines, steps, *period);
+                lines.resize(lines.len().max(known + block.steps), Lines::NONE);
+                let own = lines[known..].iter_mut();
+                own.zip(grains).for_each(|(lines, grain)| lines.set_grain(grain));
+            }
+            lines.truncate(known + block.steps);
+            Ok((own(codes)?, lines.split_off(known.min(lines.len()))))
         };
         let answer = self.quantizer.encode(&start, levels)?;
         let moves = self.effort.moves;
         if moves == 0 {
-            return own(answer);
+            return done(&answer);
         }
         let latents = Var::from_tensor(&start)?;
         let size = f64::from(start.sqr()?.mean_all()?.sqrt()?.to_scalar::<f32>()?);
@@ -327,7 +349,7 @@ impl SearchStream<'_> {
         let rate = RATE[usize::from(moves <= FEW_MOVES)];
         // Nearest codes need no chance.
         let mut rng = ChaCha8Rng::seed_from_u64(0);
-        let mut quantizer = self.with_odds_after(&own(answer.clone())?, start.dim(1)?)?;
+        let mut quantizer = self.with_odds_after(&own(&answer)?, start.dim(1)?)?;
         let nearest = Bottleneck::Quantized(Choice::Nearest);
         for i in 0..moves {
             if (self.effort.stop)() {
@@ -336,14 +358,14 @@ impl SearchStream<'_> {
             let quantized = quantizer.train(&latents, nearest, None, false, &mut rng)?;
             if (i + 1) % MOVES_OF_ODDS == 0 {
                 let codes = quantized.assignments.iter().map(|(_, codes)| codes.unsqueeze(0));
-                let codes = own(codes.collect::<candle_core::Result<_>>()?)?;
+                let codes = own(&codes.collect::<candle_core::Result<Vec<_>>>()?)?;
                 quantizer = self.with_odds_after(&codes, start.dim(1)?)?;
             }
             let turns = [i % every.len(), (i + every.len() / 2) % every.len()];
             let loss = (loss(&quantized.latents, &turns)? + (quantized.commitment * COMMITMENT)?)?;
             let grads = loss.backward()?;
             let Some(gradient) = grads.get(&latents) else {
-                return own(answer);
+                return done(&answer);
             };
             // As Adam (Kingma and Ba 2015), but with one scale for all latents: where the sound is soft they matter less.
             mean = ((mean * DECAY[0])? + (gradient * (1.0 - DECAY[0]))?)?.detach();
@@ -352,7 +374,7 @@ impl SearchStream<'_> {
             let corrected = DECAY.map(|decay| 1.0 - decay.powi(i as i32 + 1));
             let along = corrected[0] * (square / corrected[1]).sqrt();
             if !(along.is_finite() && along > 0.0) {
-                return own(answer);
+                return done(&answer);
             }
             let turn = std::f64::consts::PI * i as f64 / moves as f64;
             let share = FINAL_SHARE + (1.0 - FINAL_SHARE) * (0.5 + 0.5 * turn.cos());
@@ -360,7 +382,7 @@ impl SearchStream<'_> {
             latents.set(&(latents.as_detached_tensor() - moved)?)?;
         }
         let found = quantizer.encode(&latents, levels)?;
-        own(if distance(&found)? < distance(&answer)? { found } else { answer })
+        done(if distance(&found)? < distance(&answer)? { &found } else { &answer })
     }
 
     /// The quantizer of a block of `frames`, where codes count as nearer the likelier they are after those before them,
@@ -400,6 +422,7 @@ mod tests {
 
     use super::super::tests::{codec, small};
     use super::*;
+    use crate::lines::Grain;
     use crate::model::ops::{check, host};
 
     fn sound(steps: usize) -> Vec<Vec<f32>> {
@@ -545,7 +568,13 @@ mod tests {
         let mut tokens = stream.push(&[&tone[..length / 2]]).unwrap();
         tokens[0].extend(&stream.push(&[&tone[length / 2..]]).unwrap()[0]);
         tokens[0].extend(&stream.finish().unwrap()[0]);
-        assert_eq!(tokens[0].lines, expected);
+        // Grains are for the search alone to find.
+        let found = tokens[0].lines.iter().map(|lines| {
+            let mut lines = *lines;
+            lines.set_grain(Grain::NONE);
+            lines
+        });
+        assert_eq!(found.collect::<Vec<_>>(), expected);
         assert_eq!(tokens[0].steps(&config.layout().prefix(3)), Some(expected.len()));
     }
 }

@@ -102,15 +102,15 @@ impl ChannelDecoders {
         levels: usize,
         samples: &mut [S],
     ) -> Result<Progress, EngineError> {
-        self.process_with_combs(codes, levels, &[] as &[&[Lines]], samples)
+        self.process_with_lines(codes, levels, &[] as &[&[Lines]], samples)
     }
 
-    /// As [`StreamDecoder::process_with_combs`], with a slice for each channel; channels whose lines are missing have
+    /// As [`StreamDecoder::process_with_lines`], with a slice for each channel; channels whose lines are missing have
     /// no combs.
     ///
     /// # Errors
     /// As [`process_into`](Self::process_into).
-    pub fn process_with_combs<C: AsRef<[u16]>, L: AsRef<[Lines]>, S: AsMut<[f32]>>(
+    pub fn process_with_lines<C: AsRef<[u16]>, L: AsRef<[Lines]>, S: AsMut<[f32]>>(
         &mut self,
         codes: &[C],
         levels: usize,
@@ -124,7 +124,7 @@ impl ChannelDecoders {
         }
         each(&mut self.streams, samples, |stream, channel, samples| {
             let lines = lines.get(channel).map_or(&[][..], AsRef::as_ref);
-            stream.process_with_combs(codes[channel].as_ref(), levels, lines, samples.as_mut())
+            stream.process_with_lines(codes[channel].as_ref(), levels, lines, samples.as_mut())
         })
     }
 

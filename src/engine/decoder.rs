@@ -12,7 +12,7 @@ use super::matrix::Matrix;
 use super::model::{Model, Weights};
 use super::schedule::{Schedule, normalize_cost, product_cost, split};
 use super::step::{Phase, Progress, Work};
-use super::synthesis::SynthesisState;
+use super::synthesis::{Grains, SynthesisState};
 use crate::config::CodecConfig;
 use crate::lines::{Comb, Lines};
 
@@ -154,8 +154,8 @@ struct State {
     frame: u64,
     /// Steps at work, or those that were at work last.
     steps: usize,
-    /// Combs at the end of these steps, behind that of the step before them.
-    combs: Box<[Option<Comb>]>,
+    /// Lines at the end of these steps, behind those of the step before them; of interest are combs and grains.
+    lines: Box<[Lines]>,
 }
 
 impl StreamDecoder {
@@ -189,7 +189,7 @@ impl StreamDecoder {
             samples: zeros(batch * model.chunk_samples()),
             frame: 0,
             steps: 0,
-            combs: vec![None; batch + 1].into(),
+            lines: vec![Lines::NONE; batch + 1].into(),
         };
         Self { model: model.clone(), step: 0, phase: Phase::Idle, state, batch }
     }
@@ -238,15 +238,16 @@ impl StreamDecoder {
         levels: usize,
         samples: &mut [f32],
     ) -> Result<Progress, EngineError> {
-        self.process_with_combs(codes, levels, &[], samples)
+        self.process_with_lines(codes, levels, &[], samples)
     }
 
-    /// As [`process_into`](Self::process_into), with the combs of `lines`, one for each step, drawn into the sound; what
-    /// stands in slots is for a [`LinePlayer`](crate::lines::LinePlayer). A step whose lines are missing has no comb.
+    /// As [`process_into`](Self::process_into), with noise of the grains of `lines`, one for each step, that their combs
+    /// shape; what stands in slots is for a [`LinePlayer`](crate::lines::LinePlayer). A step whose lines are missing
+    /// has neither.
     ///
     /// # Errors
     /// As [`process_into`](Self::process_into).
-    pub fn process_with_combs(
+    pub fn process_with_lines(
         &mut self,
         codes: &[u16],
         levels: usize,
@@ -301,7 +302,7 @@ impl StreamDecoder {
         self.phase = Phase::Idle;
         self.state.blocks.iter_mut().for_each(BlockState::reset);
         self.state.synthesis.reset();
-        self.state.combs.fill(None);
+        self.state.lines.fill(Lines::NONE);
         if let Some(colour) = &mut self.state.colour {
             colour.reset();
         }
@@ -318,15 +319,15 @@ impl StreamDecoder {
     /// # Errors
     /// As [`process_into`](Self::process_into), or a step is being computed or has not been taken.
     pub fn begin(&mut self, codes: &[u16], levels: usize) -> Result<(), EngineError> {
-        self.begin_with_comb(codes, levels, &Lines::NONE)
+        self.begin_with_lines(codes, levels, &Lines::NONE)
     }
 
-    /// As [`begin`](Self::begin), with the comb of `lines` drawn into the sound, as
-    /// [`process_with_combs`](Self::process_with_combs) does it.
+    /// As [`begin`](Self::begin), with the comb and the grain of `lines`, as
+    /// [`process_with_lines`](Self::process_with_lines) does it.
     ///
     /// # Errors
     /// As [`begin`](Self::begin).
-    pub fn begin_with_comb(
+    pub fn begin_with_lines(
         &mut self,
         codes: &[u16],
         levels: usize,
@@ -402,7 +403,7 @@ impl StreamDecoder {
             + s.blocks.iter().map(|b| b.bytes() + size_of_val(b)).sum::<usize>()
             + s.codes.iter().map(|c| size_of_val(c.as_ref()) + size_of_val(c)).sum::<usize>()
             + s.synthesis.bytes()
-            + size_of_val(&*s.combs)
+            + size_of_val(&*s.lines)
             + s.colour.as_ref().map_or(0, Colour::bytes)
     }
 
@@ -419,13 +420,13 @@ impl StreamDecoder {
         }
     }
 
-    /// Sorts the codes of some steps by level, and puts their combs behind the last.
+    /// Sorts the codes of some steps by level, and puts their lines behind the last.
     fn start(&mut self, codes: &[u16], lines: &[Lines], work: Work) {
-        let combs = &mut self.state.combs;
-        combs[0] = combs[self.state.steps];
+        let known = &mut self.state.lines;
+        known[0] = known[self.state.steps];
         self.state.steps = work.steps;
-        for (step, comb) in combs[1..=work.steps].iter_mut().enumerate() {
-            *comb = lines.get(step).and_then(Lines::comb);
+        for (step, known) in known[1..=work.steps].iter_mut().enumerate() {
+            *known = lines.get(step).copied().unwrap_or_default();
         }
 
         let mut rest = codes;
@@ -531,11 +532,15 @@ impl State {
     fn learned(&mut self, weights: &Weights, kernels: Kernels, frame: usize) {
         let number = self.frame.wrapping_add(frame as u64);
         let width = weights.head.outputs();
+        let per_step = weights.layout.frames_per_step();
         let head = &mut self.head[frame * width..][..width];
         if let Some(colour) = &mut self.colour {
             colour.tint(&mut head[..weights.synthesis.magnitudes()]);
         }
-        weights.synthesis.learned(kernels, number, head, &mut self.synthesis);
+        let (step, place) = (frame / per_step, frame % per_step);
+        let [before, now] = [self.lines[step], self.lines[step + 1]].map(|lines| lines.grain());
+        let grains = Grains { before, now, place };
+        weights.synthesis.learned(kernels, number, head, grains, &mut self.synthesis);
     }
 
     fn spectrum(&mut self, weights: &Weights, kernels: Kernels, frame: usize) {
@@ -544,7 +549,7 @@ impl State {
         let per_step = weights.layout.frames_per_step();
         let (step, place) = (frame / per_step, frame % per_step);
         let share = (place + 1) as f32 / per_step as f32;
-        let teeth = Comb::between(self.combs[step], self.combs[step + 1], share);
+        let teeth = Comb::between(self.lines[step].comb(), self.lines[step + 1].comb(), share);
         weights.synthesis.spectrum(kernels, head, teeth.as_ref(), &mut self.synthesis);
     }
 }

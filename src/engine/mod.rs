@@ -57,6 +57,8 @@ pub(crate) mod tensors;
 
 pub use crate::model_files::{CONFIG_FILE, ModelError, WEIGHTS_FILE};
 pub use channels::{ChannelDecoders, ChannelEncoders};
+#[cfg(feature = "train")]
+pub(crate) use comb::CombShape;
 pub use decoder::StreamDecoder;
 pub use encoder::StreamEncoder;
 pub use error::EngineError;

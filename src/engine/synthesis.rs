@@ -1,5 +1,6 @@
 //! The inverse STFT, frame by frame.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use rustfft::num_complex::Complex32;
@@ -9,7 +10,7 @@ use super::comb::CombShape;
 use super::kernels::Kernels;
 use crate::config::CodecConfig;
 use crate::harmonics::Excitation;
-use crate::lines::Teeth;
+use crate::lines::{GRAIN_BANDS, Grain, Teeth, grain_bins};
 use crate::math;
 use crate::synthesis::{self, Head};
 
@@ -18,6 +19,8 @@ pub struct Synthesis {
     hop: usize,
     head: Head,
     comb: CombShape,
+    /// Bins of the bands that a grain is of.
+    grains: [Range<usize>; GRAIN_BANDS],
     shape: Box<[f32]>,
     /// `e^(2 pi i k / window)` for the first half of the turn.
     turns: Box<[Complex32]>,
@@ -30,6 +33,16 @@ impl std::fmt::Debug for Synthesis {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Synthesis").field("hop", &self.hop).finish_non_exhaustive()
     }
+}
+
+/// The grains that tell a frame's noise.
+#[derive(Debug, Clone, Copy)]
+pub struct Grains {
+    /// Of the step before the frame's, and of its own.
+    pub before: Grain,
+    pub now: Grain,
+    /// The frame's place in its step.
+    pub place: usize,
 }
 
 /// One stream's overlap, and room to work in.
@@ -59,6 +72,7 @@ impl Synthesis {
         Self {
             hop: config.hop,
             comb: CombShape::new(config, head.learned, head.envelope.bins()),
+            grains: grain_bins(config, head.learned, head.bins()),
             head,
             shape: synthesis::window_shape(window, config.hop).into(),
             turns: turns.collect(),
@@ -77,11 +91,25 @@ impl Synthesis {
     }
 
     /// The first part of the spectrum of frame number `frame` of the stream, from its outputs of the head:
-    /// noise, the learned bins, and what they excite. [`spectrum`](Self::spectrum) is the second; they are
-    /// apart so that an audio thread can do one at a time.
-    pub fn learned(&self, kernels: Kernels, frame: u64, head: &[f32], state: &mut SynthesisState) {
+    /// noise as its grain tells, the learned bins, and what they excite. [`spectrum`](Self::spectrum) is the second;
+    /// they are apart so that an audio thread can do one at a time.
+    pub fn learned(
+        &self,
+        kernels: Kernels,
+        frame: u64,
+        head: &[f32],
+        grain: Grains,
+        state: &mut SynthesisState,
+    ) {
         let SynthesisState { excitation, re, im, .. } = state;
         kernels.noise(&self.head.noise, frame, re, im);
+        for (band, bins) in self.grains.iter().enumerate() {
+            let (later, gain) = grain.now.noise(grain.before, grain.place, band);
+            if (later, gain) != (0, 1.0) {
+                let frame = frame.wrapping_add(later);
+                self.head.noise.draw_bins(frame, bins.clone(), gain, re, im);
+            }
+        }
         kernels.learned_bins(&self.head.split(head), self.head.noise.shares(), re, im);
         self.head.harmonics.excite(re, im, excitation);
     }

@@ -115,7 +115,7 @@ impl Decoders {
             let mut samples = vec![0.0; steps * chunk];
             if steps > 0 {
                 // There is room for all.
-                stream.process_with_combs(&codes, &tokens.lines, &mut samples)?;
+                stream.process_with_lines(&codes, &tokens.lines, &mut samples)?;
             }
             for (step, samples) in samples.chunks_exact_mut(chunk).enumerate() {
                 player.play(tokens.lines.get(step).unwrap_or(&Lines::NONE), samples);

@@ -66,15 +66,19 @@ pub struct Selection {
     pub comb: u8,
     /// And how much stronger it is to be, to begin and to go on, for each line that there is beside it.
     pub beside: u8,
+    /// Steps that a grain stays for: 1, 2 or 4, or 0 for no grains. They are found only where codes are looked for.
+    pub grain: u8,
 }
 
 impl Selection {
     /// Those that stand out most: 0.15 kbps or so where there are any.
-    pub const FEW: Self = Self { most: 3, begins: 31.0, goes_on: 23.0, comb: 4, beside: 1 };
+    pub const FEW: Self =
+        Self { most: 3, begins: 31.0, goes_on: 23.0, comb: 4, beside: 1, grain: 4 };
     /// None at all.
-    pub const NONE: Self = Self { most: 0, comb: 0, ..Self::FEW };
+    pub const NONE: Self = Self { most: 0, comb: 0, grain: 0, ..Self::FEW };
     /// All that are worth drawing: up to 0.5 kbps.
-    pub const MANY: Self = Self { most: SLOTS, begins: 16.0, goes_on: 10.0, comb: 3, beside: 0 };
+    pub const MANY: Self =
+        Self { most: SLOTS, begins: 16.0, goes_on: 10.0, comb: 3, beside: 0, grain: 2 };
 
     /// With few bits for codes a line costs what codes could have had: at the rates of five levels of the shipped
     /// model and below, in bits a second, only what stands out most is drawn.
@@ -92,10 +96,11 @@ impl Selection {
 
     /// What there may be.
     pub fn kept(&self) -> Kept {
-        match (self.comb, self.most) {
-            (1.., _) => Kept::SlotsAndComb,
-            (0, 1..) => Kept::Slots,
-            (0, 0) => Kept::Nothing,
+        match (self.grain, self.comb, self.most) {
+            (1.., ..) => Kept::All,
+            (0, 1.., _) => Kept::SlotsAndComb,
+            (0, 0, 1..) => Kept::Slots,
+            (0, 0, 0) => Kept::Nothing,
         }
     }
 }

@@ -9,6 +9,9 @@
 //! The partials of a voice are too many for that, but one pitch tells them all: a [`Comb`]. [`CombFinder`] finds it, and
 //! the engine's decoder shapes its noise by it.
 //!
+//! What noise is left need not be any noise either: a [`Grain`] says which, where codes are looked for by listening
+//! ([`Codec::searching_encoder`](crate::codec::Codec::searching_encoder)).
+//!
 //! [`LineFinder`] looks at what is encoded, [`LinePlayer`] draws into what was decoded; neither knows of a
 //! network, and both are of one channel and allocate nothing once they are made.
 //!
@@ -32,6 +35,7 @@
 mod comb;
 mod comb_finder;
 mod finder;
+mod grain;
 mod player;
 
 pub(crate) use comb::Teeth;
@@ -41,12 +45,14 @@ pub use comb::{
 };
 pub use comb_finder::CombFinder;
 pub use finder::{LineFinder, Selection};
+pub(crate) use grain::grain_bins;
+pub use grain::{GRAIN_BANDS, GRAIN_EDGES, Grain};
 pub use player::LinePlayer;
 
 /// The most lines at a time, beside a comb.
 pub const SLOTS: usize = 8;
-/// Numbers that the lines of a step are: one for each slot, and one for the comb.
-pub const NUMBERS: usize = SLOTS + 1;
+/// Numbers that the lines of a step are: one for each slot, one for the comb, and one for each band of the grain.
+pub const NUMBERS: usize = SLOTS + 1 + GRAIN_BANDS;
 /// The lowest pitch, in Hz.
 pub const LOWEST: f64 = 512.0;
 /// Pitches of an octave: 9.4 cents lie between two.
@@ -96,16 +102,18 @@ impl Line {
 }
 
 /// The lines at the end of a step, in slots: what stands in a slot at the end of two steps that follow one another
-/// is the same line, which went from one to the other. And those of a comb, if there is one.
+/// is the same line, which went from one to the other. And those of a comb, if there is one, and the grain of what noise
+/// there is between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Lines {
     slots: [Option<Line>; SLOTS],
     comb: Option<Comb>,
+    grain: Grain,
 }
 
 impl Lines {
     /// None at all.
-    pub const NONE: Self = Self { slots: [None; SLOTS], comb: None };
+    pub const NONE: Self = Self { slots: [None; SLOTS], comb: None, grain: Grain::NONE };
 
     /// By slot.
     pub fn slots(&self) -> &[Option<Line>; SLOTS] {
@@ -129,6 +137,16 @@ impl Lines {
         self.comb = comb;
     }
 
+    /// The grain.
+    pub fn grain(&self) -> Grain {
+        self.grain
+    }
+
+    /// Puts `grain` in its place.
+    pub fn set_grain(&mut self, grain: Grain) {
+        self.grain = grain;
+    }
+
     /// All there are in slots.
     pub fn iter(&self) -> impl Iterator<Item = Line> {
         self.slots.iter().copied().flatten()
@@ -148,15 +166,16 @@ impl Lines {
             .all(|now| before.replace(now).is_none_or(|before| before.may_precede(now)))
     }
 
-    /// As numbers: for each slot 0, or `1 + 32 pitch + level`; then that of the comb, or 0.
+    /// As numbers: for each slot 0, or `1 + 32 pitch + level`; then that of the comb, or 0; then the rows of the grain.
     ///
     /// ```
-    /// use tessera_codec::lines::{Comb, Line, Lines};
+    /// use tessera_codec::lines::{Comb, Grain, Line, Lines};
     ///
     /// let mut lines = Lines::NONE;
     /// lines.set(2, Line::new(100, 20));
     /// lines.set_comb(Comb::new(50, [3, 1]));
-    /// assert_eq!(lines.to_codes(), [0, 0, 3221, 0, 0, 0, 0, 0, 814]);
+    /// lines.set_grain(Grain::new([0, 5, 6, 7]));
+    /// assert_eq!(lines.to_codes(), [0, 0, 3221, 0, 0, 0, 0, 0, 814, 0, 5, 6, 7]);
     /// assert_eq!(Lines::from_codes(&lines.to_codes()), Some(lines));
     /// ```
     pub fn to_codes(&self) -> [u16; NUMBERS] {
@@ -165,13 +184,14 @@ impl Lines {
             *code = line.map_or(0, |l| 1 + l.pitch * u16::from(LEVELS) + u16::from(l.level));
         }
         codes[SLOTS] = self.comb.map_or(0, Comb::to_code);
+        codes[SLOTS + 1..].copy_from_slice(&self.grain.rows().map(u16::from));
         codes
     }
 
-    /// The reverse of [`to_codes`](Self::to_codes), of the numbers of all slots, and the comb's if it is given; `None`
-    /// where there is a number that no line or comb has, and when there are fewer or more numbers.
+    /// The reverse of [`to_codes`](Self::to_codes), of the numbers of all slots, and the comb's and the grain's if they are
+    /// given; `None` where there is a number that no line, comb or grain has, and when there are fewer or more numbers.
     pub fn from_codes(codes: &[u16]) -> Option<Self> {
-        let (slots, comb) = codes.split_at_checked(SLOTS)?;
+        let (slots, rest) = codes.split_at_checked(SLOTS)?;
         let mut lines = Self::NONE;
         for (slot, &code) in lines.slots.iter_mut().zip(slots) {
             if let Some(code) = code.checked_sub(1) {
@@ -179,11 +199,18 @@ impl Lines {
                 *slot = Some(Line::new(code / u16::from(LEVELS), level)?);
             }
         }
-        lines.comb = match comb {
-            [] | [0] => None,
-            [code] => Some(Comb::from_code(*code)?),
-            _ => return None,
-        };
+        let Some((comb, rows)) = rest.split_first() else { return Some(lines) };
+        if *comb > 0 {
+            lines.comb = Some(Comb::from_code(*comb)?);
+        }
+        if !rows.is_empty() {
+            let rows: [u16; GRAIN_BANDS] = rows.try_into().ok()?;
+            let mut own = [0; GRAIN_BANDS];
+            for (row, number) in own.iter_mut().zip(rows) {
+                *row = u8::try_from(number).ok()?;
+            }
+            lines.grain = Grain::new(own);
+        }
         Some(lines)
     }
 }
@@ -198,6 +225,8 @@ pub enum Kept {
     Slots,
     /// Those in slots, and combs.
     SlotsAndComb,
+    /// Those in slots, combs and grains.
+    All,
 }
 
 impl Kept {
@@ -206,12 +235,23 @@ impl Kept {
         self != Self::Nothing
     }
 
+    /// Whether there may be combs.
+    pub fn combs(self) -> bool {
+        matches!(self, Self::SlotsAndComb | Self::All)
+    }
+
+    /// Whether there may be grains.
+    pub fn grains(self) -> bool {
+        self == Self::All
+    }
+
     /// Numbers of a step's lines.
     pub fn numbers(self) -> usize {
         match self {
             Self::Nothing => 0,
             Self::Slots => SLOTS,
-            Self::SlotsAndComb => NUMBERS,
+            Self::SlotsAndComb => SLOTS + 1,
+            Self::All => NUMBERS,
         }
     }
 
@@ -219,14 +259,17 @@ impl Kept {
     pub fn is_all_of(self, lines: &[Lines]) -> bool {
         match self {
             Self::Nothing => lines.is_empty(),
-            Self::Slots => lines.iter().all(|lines| lines.comb.is_none()),
-            Self::SlotsAndComb => true,
+            Self::Slots => {
+                lines.iter().all(|lines| lines.comb.is_none() && lines.grain == Grain::NONE)
+            }
+            Self::SlotsAndComb => lines.iter().all(|lines| lines.grain == Grain::NONE),
+            Self::All => true,
         }
     }
 
     /// What has so many numbers.
     pub fn of_numbers(numbers: usize) -> Option<Self> {
-        [Self::Nothing, Self::Slots, Self::SlotsAndComb]
+        [Self::Nothing, Self::Slots, Self::SlotsAndComb, Self::All]
             .into_iter()
             .find(|kept| kept.numbers() == numbers)
     }
@@ -281,7 +324,7 @@ mod tests {
         let mut digest = Sha256::new();
         for (lines, samples) in found.iter().zip(sound.chunks_exact_mut(1920)) {
             player.play(lines, samples);
-            lines.to_codes().iter().for_each(|code| digest.update(code.to_be_bytes()));
+            lines.to_codes()[..=SLOTS].iter().for_each(|code| digest.update(code.to_be_bytes()));
             samples.iter().for_each(|x| digest.update(x.to_bits().to_be_bytes()));
         }
         assert!(found[30].iter().count() > 2 && found.iter().any(|lines| lines.comb().is_some()));
@@ -299,9 +342,14 @@ mod tests {
         assert_eq!(lines.slots()[7], Line::new(639, 31));
         assert_eq!(Lines::from_codes(&codes[..8]), Some(lines), "without a comb");
         assert_eq!(Lines::from_codes(&codes[..7]), None);
+        assert_eq!(Lines::from_codes(&codes[..9]), Some(lines), "without a grain");
+        assert_eq!(Lines::from_codes(&codes[..12]), None, "three of four bands");
         codes[8] = 1;
         assert_eq!(Lines::from_codes(&codes), None);
         codes[8] = 0;
+        codes[12] = 256;
+        assert_eq!(Lines::from_codes(&codes), None);
+        codes[12] = 0;
         codes[7] += 1;
         assert_eq!(Lines::from_codes(&codes), None);
     }

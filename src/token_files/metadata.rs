@@ -89,10 +89,12 @@ impl Metadata {
             return Err(TokenFileError::damaged(format, reason));
         }
         let lines = Kept::of_numbers(self.lines).ok_or_else(|| {
-            let known = [Kept::Slots, Kept::SlotsAndComb].map(Kept::numbers);
-            let [slots, both] = known;
-            let reason =
-                format!("lines of {} numbers, and there are {slots}, {both} or none", self.lines);
+            let [slots, both, all] =
+                [Kept::Slots, Kept::SlotsAndComb, Kept::All].map(Kept::numbers);
+            let reason = format!(
+                "lines of {} numbers, and there are {slots}, {both}, {all} or none",
+                self.lines
+            );
             TokenFileError::damaged(format, reason)
         })?;
         let steps_per_chunk =

@@ -36,8 +36,8 @@ def read_header(data):
         "source_rate channels samples codec_rate hop pre_skip kind flags steps_per_chunk warm_up_steps levels"
     ).split()
     header = dict(zip(names, struct.unpack_from(">IHQIIIBBBHB", data, 28)))
-    check(header["kind"] == 0 and header["flags"] in (0, 1, 2), "payload kind or flags")
-    header["lines"] = (0, SLOTS, SLOTS + 1)[header["flags"]]
+    check(header["kind"] == 0 and header["flags"] in (0, 1, 2, 3), "payload kind or flags")
+    header["lines"] = (0, SLOTS, SLOTS + 1, SLOTS + 1 + BANDS)[header["flags"]]
     header["model_id"] = data[12:28].hex()
     n = header["levels"]
     check(length == 64 + 4 * n, "header length")
@@ -115,7 +115,7 @@ class Bits:
         return most
 
 
-SLOTS, PITCHES, LEVELS = 8, 640, 32
+SLOTS, PITCHES, LEVELS, BANDS = 8, 640, 32, 4
 COMB_PITCHES = 144
 PITCH_LENGTHS = (8, 7, 6, 6, 5, 5, 4, 1, 4, 5, 6, 6, 7, 7, 8, 4, 3)
 STRENGTH_LENGTHS = (1, 8, 10, 10, 5, 5, 7, 9, 4, 5, 5, 6, 5, 4, 3, 4)
@@ -220,6 +220,25 @@ def read_combs(bits, steps):
     return out
 
 
+def read_grains(bits, steps):
+    """For each step the rows of its grain."""
+    choice = bits.read(2)
+    if choice == 0:
+        return [[0] * BANDS] * steps
+    period = 2 ** (choice - 1)
+    phase = bits.read(choice - 1) if choice > 1 else 0
+    rows, out = [0] * BANDS, []
+    for step in range(steps):
+        if step == 0 or step % period == phase:
+            for band in range(BANDS):
+                if bits.read(1):
+                    row = bits.read(8)
+                    check(row != rows[band], "row")
+                    rows[band] = row
+        out.append(list(rows))
+    return out
+
+
 def read_chunk(data, header, at, number, steps):
     """The codes of a chunk by channel and level, its lines by channel, and where it ends."""
     check(data[at : at + 2] == b"\xf5\xc3", "sync word")
@@ -234,6 +253,9 @@ def read_chunk(data, header, at, number, steps):
             if header["lines"] > SLOTS:
                 for numbers, comb in zip(lines[-1], read_combs(bits, steps)):
                     numbers.append(comb)
+            if header["lines"] > SLOTS + 1:
+                for numbers, rows in zip(lines[-1], read_grains(bits, steps)):
+                    numbers += rows
     skipped = ceil(bits.used / 8)
     payload, position = int.from_bytes(data[at + 8 + skipped : at + 8 + p], "big"), 8 * (p - skipped)
     used = 0

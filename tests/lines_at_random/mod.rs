@@ -1,9 +1,9 @@
 //! Lines as a file may hold them, from numbers at random.
 
-use tessera_codec::lines::{COMB_PITCHES, Comb, Kept, LEVELS, Line, Lines, PITCHES, SLOTS};
+use tessera_codec::lines::{COMB_PITCHES, Comb, Grain, Kept, LEVELS, Line, Lines, PITCHES, SLOTS};
 
 /// Lines of `steps` steps that follow `before`: in each slot one begins now and then, goes on as far as it may
-/// and ends. And combs, if they are kept.
+/// and ends. And combs and grains, if they are kept.
 pub fn following(
     kept: Kept,
     mut before: Lines,
@@ -27,7 +27,7 @@ pub fn following(
             };
             now.set(slot, Line::new(pitch as u16, level as u8));
         }
-        if kept == Kept::SlotsAndComb {
+        if kept.combs() {
             let [dice, any, bent] = [number() % 8, number(), number() % 16];
             let pitch = match before.comb() {
                 Some(comb) if dice > 1 => (u32::from(comb.pitch()) + bent).saturating_sub(8),
@@ -35,6 +35,18 @@ pub fn following(
             } % u32::from(COMB_PITCHES);
             let [low, high] = [any / 1000 % 4, any / 4000 % 4].map(|strength| strength as u8);
             now.set_comb(Comb::new(pitch as u8, [low, high]).filter(|_| dice > 0));
+        }
+        if kept.grains() {
+            let mut rows = before.grain().rows();
+            for row in &mut rows {
+                let [dice, any] = [number() % 8, number()];
+                match dice {
+                    0 => *row = 0,
+                    1 => *row = any as u8,
+                    _ => {}
+                }
+            }
+            now.set_grain(Grain::new(rows));
         }
         before = now;
         now

@@ -20,7 +20,7 @@ pub fn coded(model: &Model, sound: &[f32], levels: usize, selection: Selection) 
         assert!(lines.iter().any(|lines| lines.iter().count() > 0), "a sound with lines");
     }
     let mut decoder = StreamDecoder::new(model);
-    decoder.process_with_combs(&codes, levels, &lines, &mut out).unwrap();
+    decoder.process_with_lines(&codes, levels, &lines, &mut out).unwrap();
     let mut player = LinePlayer::new(model.config().sample_rate, chunk);
     for (lines, samples) in lines.iter().zip(out.chunks_exact_mut(chunk)) {
         player.play(lines, samples);

@@ -7,6 +7,7 @@ mod cpu;
 #[cfg(feature = "cuda")]
 mod gpu;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{Device, Result, Tensor};
@@ -97,6 +98,11 @@ impl InverseStft {
         self.inner.window / 2 + 1
     }
 
+    /// What the inputs of a frame mean.
+    pub(crate) fn head(&self) -> &Head {
+        &self.inner.head
+    }
+
     /// Bins, from the lowest, whose direction the head gives; above them it is noise, or partials made
     /// from those below.
     pub fn learned_bins(&self) -> usize {
@@ -176,6 +182,21 @@ impl InverseStft {
         } else {
             self.reference(head, first_frames)
         }
+    }
+
+    /// Calls `each` with what each frame of one item, whose outputs of the head are `head` and whose first frame is `first`, is
+    /// but for the noise of `bins`, all above the learned ones: the parts of its spectrum, and how loud the noise would be
+    /// in each of `bins`. `shape` is given a frame's number in the item and the log magnitudes of the bins above the
+    /// learned ones, to change them.
+    pub(crate) fn but_noise(
+        &self,
+        head: &[f32],
+        first: u64,
+        bins: Range<usize>,
+        shape: impl Fn(usize, &mut [f32]),
+        each: impl FnMut([&[f32]; 2], &[f32]),
+    ) {
+        self.inner.but_noise(head, first, bins, shape, each);
     }
 
     /// The same out of candle's operations: a matrix product with the DFT.

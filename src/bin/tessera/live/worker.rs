@@ -148,7 +148,7 @@ impl Worker {
         let mut sound = vec![vec![0.0; steps * chunk]; codes.len()];
         if steps > 0 {
             // There is room for all.
-            self.decoders.process_with_combs(codes, self.levels, &lines, &mut sound)?;
+            self.decoders.process_with_lines(codes, self.levels, &lines, &mut sound)?;
         }
         for ((player, lines), sound) in self.players.iter_mut().zip(&lines).zip(&mut sound) {
             for (lines, samples) in lines.iter().zip(sound.chunks_exact_mut(chunk)) {

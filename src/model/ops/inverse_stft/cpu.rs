@@ -1,5 +1,6 @@
 //! The inverse STFT on the CPU: frame by frame, two at a time in one complex transform.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
@@ -214,6 +215,46 @@ impl Plan {
                     *y += w * if i == 0 { v.re } else { v.im };
                 }
             }
+        }
+    }
+
+    /// See [`InverseStft::but_noise`](super::InverseStft::but_noise).
+    pub(super) fn but_noise(
+        &self,
+        head: &[f32],
+        number: u64,
+        bins: Range<usize>,
+        shape: impl Fn(usize, &mut [f32]),
+        mut each: impl FnMut([&[f32]; 2], &[f32]),
+    ) {
+        let learned = self.head.learned;
+        let mut room = Room::new(&self.head);
+        let mut parts = [vec![0.0; self.head.bins()], vec![0.0; self.head.bins()]];
+        let mut gains = vec![0.0; bins.len()];
+        for (frame, row) in head.chunks_exact(self.head.outputs().max(1)).enumerate() {
+            let row = self.head.split(row);
+            room.prepare(&self.head, number.wrapping_add(frame as u64), &row);
+            shape(frame, &mut room.log);
+            for (gain, above) in gains.iter_mut().zip(bins.start - learned..) {
+                let voicing = room.voicing.get(above).copied();
+                let rest = voicing.map_or(1.0, |voicing| synthesis::shares_of(voicing).1);
+                *gain = rest * synthesis::magnitude(room.log[above]);
+            }
+            room.re[bins.clone()].fill(0.0);
+            room.im[bins.clone()].fill(0.0);
+            let [re, im] = &mut parts;
+            re[..learned].copy_from_slice(&room.low[0]);
+            im[..learned].copy_from_slice(&room.low[1]);
+            bins_above(
+                &row,
+                &room.log,
+                &room.voicing,
+                &room.excitation,
+                &mut room.re[learned..],
+                &mut room.im[learned..],
+                [&mut re[learned..], &mut im[learned..]],
+            );
+            each([re, im], &gains);
         }
     }
 
