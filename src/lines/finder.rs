@@ -71,12 +71,12 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Those that stand out most: 0.15 kbps or so where there are any.
+    /// Those that stand out most: 0.1 kbps or so where there are any, and as much again for grains.
     pub const FEW: Self =
-        Self { most: 3, begins: 31.0, goes_on: 23.0, comb: 4, beside: 1, grain: 4 };
+        Self { most: 3, begins: 34.0, goes_on: 26.0, comb: 4, beside: 1, grain: 4 };
     /// None at all.
     pub const NONE: Self = Self { most: 0, comb: 0, grain: 0, ..Self::FEW };
-    /// All that are worth drawing: up to 0.5 kbps.
+    /// All that are worth drawing: up to 0.5 kbps, and nearly as much again for grains.
     pub const MANY: Self =
         Self { most: SLOTS, begins: 16.0, goes_on: 10.0, comb: 3, beside: 0, grain: 2 };
 
