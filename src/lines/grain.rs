@@ -10,7 +10,7 @@ pub const GRAIN_EDGES: [f64; GRAIN_BANDS + 1] = [1000.0, 2000.0, 3250.0, 4500.0,
 const ROW_FRAMES: u64 = 2;
 /// How much louder noise is in the two frames where another begins and the one before ends: they have nothing to do with one
 /// another, and where they overlap they would be up to 3 dB softer together than each is alone.
-pub(crate) const SEAM: f32 = 1.3;
+pub(crate) const SEAM: f32 = 1.2;
 
 /// The row of the decoder's noise in each of four bands, the bands' edges being 1, 2, 3.25, 4.5 and 5.9 kHz.
 ///
