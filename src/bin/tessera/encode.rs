@@ -73,9 +73,10 @@ pub struct Args {
 pub enum LinesWanted {
     /// None: codes alone.
     None,
-    /// Up to three at a time, that stand out most, and the partials of a clear pitch.
+    /// Up to three at a time, that stand out most, and the partials of a clear pitch; where codes are looked for, a
+    /// choice of noise every 160 ms.
     Few,
-    /// Up to eight at a time, and the partials of a pitch.
+    /// Up to eight at a time, and the partials of a pitch; where codes are looked for, a choice of noise every 80 ms.
     Many,
 }
 
