@@ -33,8 +33,8 @@ const FEW_MOVES: usize = 10;
 const FINAL_SHARE: f64 = 0.1;
 /// Decay of the gradient's running mean, and of its mean square's.
 const DECAY: [f64; 2] = [0.8, 0.95];
-/// What the logarithm of a code's odds weighs against half its squared distance.
-const ODDS: f64 = 0.055;
+/// What the logarithm of a code's odds weighs against half its squared distance: where bits are few, and where not.
+const ODDS: [f64; 2] = [0.055, 0.043];
 /// Moves after which the odds are asked for anew.
 const MOVES_OF_ODDS: usize = 2;
 /// Weight of the distance between latents and their codes: what the decoder is given is what was listened to.
@@ -73,6 +73,8 @@ pub struct SearchStream<'a> {
     envelope_weight: f64,
     effort: Effort<'a>,
     prior: Option<&'a Prior>,
+    /// Weight of the odds that it gives.
+    odds: f64,
     /// Steps behind a block that are decoded with it, as they overlap with what it decodes to.
     ahead: usize,
     /// By channel: samples of the context, then those not coded yet.
@@ -137,6 +139,7 @@ impl Codec {
             envelope_weight: training.envelope,
             effort: Effort { at_once, ..effort },
             prior: prior.filter(|prior| *prior.layout() == config.layout()),
+            odds: ODDS[usize::from(config.bits_per_second(levels) >= Selection::LOW_RATE)],
             ahead: (overlap + longest).div_ceil(config.samples_per_step()),
             waiting: vec![Vec::new(); channels],
             finders: vec![LineFinder::of_codec(config, lines); channels],
@@ -402,7 +405,7 @@ impl SearchStream<'_> {
         };
         let odds: Vec<_> =
             scores.into_iter().enumerate().map(odds).collect::<candle_core::Result<_>>()?;
-        Ok(self.quantizer.with_odds(&odds, ODDS)?)
+        Ok(self.quantizer.with_odds(&odds, self.odds)?)
     }
 }
 

@@ -82,7 +82,7 @@ impl Selection {
 
     /// With few bits for codes a line costs what codes could have had: at the rates of five levels of the shipped
     /// model and below, in bits a second, only what stands out most is drawn.
-    const LOW_RATE: f64 = 4000.0;
+    pub(crate) const LOW_RATE: f64 = 4000.0;
 
     /// As many as suit the rate of the codes of the first `levels` levels, and none where the codec is so quick that
     /// lines would come late.
