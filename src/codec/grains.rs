@@ -332,9 +332,11 @@ impl GrainSearch {
         let views = self.views(sound, &own);
         // As long as a frame overlaps with the last of them.
         let heard = own.start..(own.end + self.window / self.hop).min(count);
-        let from = self.looks[0].size + own.start * self.hop - self.looks[0].size;
-        let to = (self.looks[0].size + heard.end * self.hop + self.window + self.looks[0].size)
-            .min(frames.samples.len());
+        // With a margin for the spectra on either side.
+        let margin = self.looks[0].size;
+        let from = own.start * self.hop;
+        let to = 2 * margin + heard.end * self.hop + self.window;
+        let to = to.min(frames.samples.len());
         let known = &frames.samples[from..to];
         let mut costs = vec![[0.0f32; GRAIN_BANDS]; ROWS];
         let mut levels = [Vec::new(), Vec::new()];
@@ -347,7 +349,7 @@ impl GrainSearch {
                 let place = frame - own.start;
                 let pairs = grains.map(|now| if place < 2 { (before, now) } else { (now, now) });
                 self.noise(head, frames, (frame, place), pairs, pair);
-                let at = frame * self.hop + self.looks[0].size - from;
+                let at = margin + frame * self.hop - from;
                 let Pair { samples, spectrum, .. } = &mut *pair;
                 let samples = samples[at..].iter_mut();
                 for ((y, z), w) in samples.zip(spectrum.iter()).zip(&self.shape) {
