@@ -94,7 +94,7 @@ pub fn level(energy: f32) -> f32 {
 /// A Hann window of `window` samples for energies: spectra behind it are orthonormal ones.
 pub fn level_shape(window: usize) -> Vec<f32> {
     let scale = 1.0 / (window as f64).sqrt();
-    (0..window).map(|n| (scale * (0.5 - 0.5 * math::cos_sin_of_turn(n, window).0)) as f32).collect()
+    (0..window).map(|n| (scale * math::hann(n, window)) as f32).collect()
 }
 
 #[cfg(test)]

@@ -206,7 +206,7 @@ mod tests {
                 let partials = (1..).map(|p| f64::from(p) * pitch).take_while(|f| *f < 800.0);
                 let sum: f64 =
                     partials.map(|f| (std::f64::consts::TAU * f * n as f64 / rate).cos()).sum();
-                let hann = 0.5 - 0.5 * math::cos_sin_of_turn(n, window).0;
+                let hann = math::hann(n, window);
                 gain * hann * sum / (window as f64).sqrt()
             })
             .collect();

@@ -75,6 +75,11 @@ pub fn moments(x: &[f32]) -> (f32, f32) {
     (mean, 1.0 / (variance + NORM_EPSILON).sqrt())
 }
 
+/// A periodic Hann window of `size` samples at sample `n`, the same bits on every machine.
+pub fn hann(n: usize, size: usize) -> f64 {
+    0.5 - 0.5 * cos_sin_of_turn(n, size).0
+}
+
 /// Cosine and sine of `2 pi numerator / denominator`, `denominator` not 0, correct to the last bits of
 /// a double by additions and multiplications alone: the platform's own differ from each other.
 pub fn cos_sin_of_turn(numerator: usize, denominator: usize) -> (f64, f64) {

@@ -75,17 +75,9 @@ impl Noise {
     /// The noise of one frame: the parts of each bin's direction, of lengths from 0 to 1 as its share is.
     #[inline(always)]
     pub fn draw(&self, frame: u64, re: &mut [f32], im: &mut [f32]) {
-        let bins = self.shares.len() - self.first;
-        let row = (frame % self.frames.max(1) as u64) as usize * bins;
-        for (out, all) in [(re, &self.re), (im, &self.im)] {
-            let (none, some) = out.split_at_mut(self.first);
-            none.fill(0.0);
-            for ((out, part), share) in
-                some.iter_mut().zip(&all[row..row + bins]).zip(&self.shares[self.first..])
-            {
-                *out = share * (f32::from(*part) * (1.0 / 127.0));
-            }
-        }
+        re[..self.first].fill(0.0);
+        im[..self.first].fill(0.0);
+        self.draw_bins(frame, self.first..self.shares.len(), 1.0, re, im);
     }
 
     /// The noise of one frame in some of the bins, `gain` times as loud, in place of what there is.

@@ -17,7 +17,7 @@ pub const SOFT: f32 = 1e-4;
 pub fn window_shape(window: usize, hop: usize) -> Vec<f32> {
     // Periodic Hann windows at this hop sum to window / (2 hop).
     let scale = 2.0 * hop as f64 / (window as f64 * (window as f64).sqrt());
-    (0..window).map(|n| (scale * (0.5 - 0.5 * math::cos_sin_of_turn(n, window).0)) as f32).collect()
+    (0..window).map(|n| (scale * math::hann(n, window)) as f32).collect()
 }
 
 /// The share of noise in each bin's direction, 0 to 1: none up to the first frequency of `band` in Hz,

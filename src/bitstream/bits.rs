@@ -103,6 +103,24 @@ impl<'a> BitReader<'a> {
     }
 }
 
+/// Bits as digits, for tests of what is documented; spaces and zeros at the end count for nothing.
+#[cfg(test)]
+pub mod digits {
+    use super::BitWriter;
+
+    /// Writes them.
+    pub fn write(writer: &mut BitWriter, digits: &str) {
+        digits.bytes().filter(|b| *b != b' ').for_each(|b| writer.write((b - b'0').into(), 1));
+    }
+
+    /// Whether bytes are these bits.
+    #[track_caller]
+    pub fn check(bytes: &[u8], expected: &str) {
+        let written: String = bytes.iter().map(|byte| format!("{byte:08b}")).collect();
+        assert_eq!(written.trim_end_matches('0'), expected.replace(' ', "").trim_end_matches('0'));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

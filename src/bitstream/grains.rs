@@ -68,6 +68,7 @@ pub(super) fn read(reader: &mut BitReader, lines: &mut [Lines]) -> Option<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::bits::digits;
     use super::*;
     use proptest::prelude::*;
 
@@ -126,8 +127,7 @@ mod tests {
         let lines = with_grains(&[a, a, a, b, b, b, b]);
         // Every four steps, from step 3 on; at first rows 0, 255, 0 and 3; then another one in the first band.
         let expected = "11 11 0 1 11111111 0 1 00000011 1 00000111 0 0 0";
-        let written: String = bits(&lines).iter().map(|byte| format!("{byte:08b}")).collect();
-        assert_eq!(written.trim_end_matches('0'), expected.replace(' ', "").trim_end_matches('0'));
+        digits::check(&bits(&lines), expected);
         assert_eq!(read_back(&bits(&lines), 7), Some(lines));
         assert_eq!(bits(&with_grains(&[[0; 4]; 64])), [0]);
     }
@@ -147,7 +147,7 @@ mod tests {
     fn bits_that_no_grains_have() {
         let refused = |bits: &str, steps| {
             let mut writer = BitWriter::new();
-            bits.bytes().filter(|b| *b != b' ').for_each(|b| writer.write((b - b'0').into(), 1));
+            digits::write(&mut writer, bits);
             read_back(&writer.into_bytes(), steps).is_none()
         };
         assert!(!refused("01 1 00000001 0 0 0", 1));

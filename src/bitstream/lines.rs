@@ -269,6 +269,7 @@ fn signed(reader: &mut BitReader, magnitude: i32) -> Option<i32> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::bits::digits;
     use super::*;
     use proptest::prelude::*;
 
@@ -346,8 +347,7 @@ mod tests {
         // Step 2: -1 and -1: 101 100. Step 3: 10 and 4: 11111 0 110, 11111 011. Step 4: it ends: 110.
         let expected = "1 11 010 101111111 10100 0 0 101 100 11111 0 110 11111 011 110";
         let bytes = bits(&lines);
-        let written: String = bytes.iter().map(|byte| format!("{byte:08b}")).collect();
-        assert_eq!(written.trim_end_matches('0'), expected.replace(' ', "").trim_end_matches('0'));
+        digits::check(&bytes, expected);
         assert_eq!(read(&mut BitReader::new(&bytes), Kept::Slots, 5), Some(lines.to_vec()));
     }
 
@@ -355,7 +355,7 @@ mod tests {
     fn bits_that_no_lines_have() {
         let refused = |bits: &str, steps| {
             let mut writer = BitWriter::new();
-            bits.bytes().filter(|b| *b != b' ').for_each(|b| writer.write((b - b'0').into(), 1));
+            digits::write(&mut writer, bits);
             writer.write(0, 32);
             read(&mut BitReader::new(&writer.into_bytes()), Kept::Slots, steps).is_none()
         };

@@ -234,10 +234,7 @@ impl GrainSearch {
                 (pair.spectrum[bin], pair.spectrum[self.window - bin]) = (z, z.conj());
             }
             pair.transform(self);
-            let samples = &mut frames.samples[start..start + self.window];
-            for ((y, z), w) in samples.iter_mut().zip(&pair.spectrum).zip(&self.shape) {
-                *y += w * z.re;
-            }
+            self.overlap_add(&pair, &mut frames.samples[start..]);
             frames.gains.extend_from_slice(gains);
             start += self.hop;
         });
@@ -306,11 +303,12 @@ impl GrainSearch {
         pair: &mut Pair,
     ) {
         let at = self.looks[0].size + frame * self.hop;
-        if at + self.window > frames.samples.len() {
-            return;
-        }
         self.noise(head, frames, (frame, frame % self.frames_per_step), [grain; 2], pair);
-        let samples = &mut frames.samples[at..at + self.window];
+        self.overlap_add(pair, &mut frames.samples[at..]);
+    }
+
+    /// Adds the first of two frames that were transformed to the samples from where it begins.
+    fn overlap_add(&self, pair: &Pair, samples: &mut [f32]) {
         for ((y, z), w) in samples.iter_mut().zip(&pair.spectrum).zip(&self.shape) {
             *y += w * z.re;
         }
@@ -511,7 +509,7 @@ impl Look {
 
 /// A Hann window.
 fn hann(size: usize) -> Vec<f32> {
-    (0..size).map(|n| (0.5 - 0.5 * math::cos_sin_of_turn(n, size).0) as f32).collect()
+    (0..size).map(|n| math::hann(n, size) as f32).collect()
 }
 
 #[cfg(test)]
@@ -522,7 +520,6 @@ mod tests {
     use crate::codec::{Codec, save_model};
     use crate::engine::{Model, StreamDecoder};
     use crate::model::Network;
-
     use crate::tokens::Tokens;
 
     /// Of the usual frames, but small.

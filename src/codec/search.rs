@@ -122,8 +122,8 @@ impl Codec {
         let longest = training.resolutions.iter().flatten().map(|r| r.window).max().unwrap_or(0);
         let overlap = config.lag_samples();
         let period = usize::from(lines.grain);
-        let grains = GrainSearch::new(config, self.network.decoder.synthesis());
-        let grains = grains.filter(|_| period > 0);
+        let search = || GrainSearch::new(config, self.network.decoder.synthesis());
+        let grains = if period > 0 { search() } else { None };
         // Another device shares out what there is to do by itself.
         let at_once = if self.device.is_cpu() { effort.at_once.max(1) } else { 1 };
         let losses = training
@@ -273,7 +273,7 @@ impl SearchStream<'_> {
         let first = (self.dropped + (block.start - known) as u64) * frames_per_step as u64;
         let samples = samples.narrow(1, skipped * step, samples.dim(1)? - skipped * step)?;
         let samples = samples.contiguous()?;
-        let sound = samples.flatten_all()?.to_vec1::<f32>()?;
+        let sound = samples.clone();
         // What is behind the last samples of the overlap is not known yet.
         let complete = samples.dim(1)? - config.lag_samples();
         // Lines will stand in for what the sound has there, whatever the codes say.
@@ -331,6 +331,7 @@ impl SearchStream<'_> {
             if let Some((search, period)) = &self.grains {
                 let rows = describe(&self.quantizer.decode(codes)?.detach())?;
                 let rows = rows.flatten_all()?.to_vec1::<f32>()?;
+                let sound = sound.flatten_all()?.to_vec1::<f32>()?;
                 let steps = (known, block.steps);
                 let grains = search.find(synthesis, (first, &rows), &sound, &lines, steps, *period);
                 lines.resize(lines.len().max(known + block.steps), Lines::NONE);

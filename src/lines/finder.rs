@@ -216,8 +216,7 @@ impl LineFinder {
         let size = (window * 7 / 5).next_power_of_two();
         let width = rate / size as f64;
         let half = size / 2;
-        let shape: Arc<[f32]> =
-            (0..window).map(|n| (0.5 - 0.5 * math::cos_sin_of_turn(n, window).0) as f32).collect();
+        let shape: Arc<[f32]> = (0..window).map(|n| math::hann(n, window) as f32).collect();
         let around = (AROUND / width) as usize;
         let highest = super::frequencies().last().unwrap_or(LOWEST).min(0.45 * rate);
         let first = ((LOWEST / width) as usize + 1).max(around);

@@ -157,6 +157,22 @@ impl Room {
         head.harmonics.bands().expand(row.voicing, &mut self.voicing);
         head.envelope.expand(row.bands, &mut self.log);
     }
+
+    /// The spectrum of what was prepared.
+    fn spectrum(&mut self, row: &HeadRow, [re, im]: [&mut [f32]; 2]) {
+        let learned = self.low[0].len();
+        re[..learned].copy_from_slice(&self.low[0]);
+        im[..learned].copy_from_slice(&self.low[1]);
+        bins_above(
+            row,
+            &self.log,
+            &self.voicing,
+            &self.excitation,
+            &mut self.re[learned..],
+            &mut self.im[learned..],
+            [&mut re[learned..], &mut im[learned..]],
+        );
+    }
 }
 
 impl Plan {
@@ -169,7 +185,6 @@ impl Plan {
     /// `out` is zero on entry.
     fn synthesize(&self, head: &[f32], number: u64, out: &mut [f32]) {
         let (n, bins, width) = (self.window, self.head.bins(), self.head.outputs());
-        let learned = self.head.learned;
         let frames = out.len() / self.hop;
         let mut buffer = vec![Complex32::default(); n];
         let mut scratch = vec![Complex32::default(); self.inverse.get_inplace_scratch_len()];
@@ -184,17 +199,7 @@ impl Plan {
                 let row = self.head.split(&head[(first + i) * width..][..width]);
                 room.prepare(&self.head, number.wrapping_add((first + i) as u64), &row);
                 let (re, im) = (&mut re[i * bins..][..bins], &mut im[i * bins..][..bins]);
-                re[..learned].copy_from_slice(&room.low[0]);
-                im[..learned].copy_from_slice(&room.low[1]);
-                bins_above(
-                    &row,
-                    &room.log,
-                    &room.voicing,
-                    &room.excitation,
-                    &mut room.re[learned..],
-                    &mut room.im[learned..],
-                    [&mut re[learned..], &mut im[learned..]],
-                );
+                room.spectrum(&row, [re, im]);
             }
             for (i, part) in im.iter_mut().enumerate() {
                 if i % bins == 0 || i % bins == bins - 1 {
@@ -243,17 +248,7 @@ impl Plan {
             room.re[bins.clone()].fill(0.0);
             room.im[bins.clone()].fill(0.0);
             let [re, im] = &mut parts;
-            re[..learned].copy_from_slice(&room.low[0]);
-            im[..learned].copy_from_slice(&room.low[1]);
-            bins_above(
-                &row,
-                &room.log,
-                &room.voicing,
-                &room.excitation,
-                &mut room.re[learned..],
-                &mut room.im[learned..],
-                [&mut re[learned..], &mut im[learned..]],
-            );
+            room.spectrum(&row, [re, im]);
             each([re, im], &gains);
         }
     }
