@@ -59,6 +59,9 @@ pub struct CodecConfig {
     /// Frames after which the decoder's noise comes round, if it is the model's own, made even by training: 512 are
     /// long enough not to be heard as a loop. 0 for white noise, which needs no weights.
     pub noise_frames: usize,
+    /// Loops that may be heard in the noise's place, found in the sounds of the training: 255 are as many as a file can tell
+    /// apart. 0 for none, which needs no weights.
+    pub noise_loops: usize,
     /// Values that describe the magnitudes where phases are nothing but noise, their distance growing
     /// with frequency; bins between them lie on lines. There are never more than bins.
     pub noise_bands: usize,
@@ -110,6 +113,7 @@ impl Default for CodecConfig {
             synthesis_window: 1920,
             noise_band: [900, 1000],
             noise_frames: 0,
+            noise_loops: 0,
             noise_bands: 192,
             voiced_bands: 16,
             voiced_top: 8000,
@@ -183,6 +187,9 @@ impl CodecConfig {
         }
         if self.noise_frames > 4096 {
             return bad("noise_frames", &self.noise_frames, "at most 4096");
+        }
+        if self.noise_loops > 255 {
+            return bad("noise_loops", &self.noise_loops, "at most 255");
         }
         if self.voiced_bands > 65_536 {
             return bad("voiced_bands", &self.voiced_bands, "at most 65536");
@@ -293,13 +300,14 @@ mod tests {
     #[test]
     fn absurd_values_are_named() {
         type Spoil = fn(&mut CodecConfig);
-        let cases: [(&str, Spoil); 12] = [
+        let cases: [(&str, Spoil); 13] = [
             ("sample_rate", |c| c.sample_rate = 1),
             ("hop", |c| c.hop = 0),
             ("analysis_window", |c| c.analysis_window = 481),
             ("synthesis_window", |c| c.synthesis_window = 480),
             ("noise_band", |c| c.noise_band = [2000, 1000]),
             ("noise_frames", |c| c.noise_frames = 1 << 30),
+            ("noise_loops", |c| c.noise_loops = 256),
             ("voiced_bands", |c| c.voiced_bands = 1 << 30),
             ("synthesis_window", |c| {
                 (c.hop, c.analysis_window, c.synthesis_window) = (441, 882, 882)

@@ -20,7 +20,10 @@ pub mod token_files;
 pub mod tokens;
 
 mod bands;
+#[cfg(feature = "train")]
+mod fine_structure;
 mod harmonics;
+mod loops;
 mod math;
 mod model_files;
 mod noise;

@@ -16,6 +16,7 @@ use std::ops::Range;
 use rustfft::FftPlannerScalar;
 use rustfft::num_complex::Complex32;
 
+use crate::loops::Loops;
 use crate::{math, synthesis};
 
 /// Frames after which white noise comes round: about five seconds at a hop of 10 ms, too long to be heard
@@ -24,6 +25,8 @@ const FRAMES: usize = 512;
 
 /// Directions that a model can tell apart in its own noise, in a turn.
 const DIRECTIONS: usize = 1024;
+/// Frames of noise from one row to the next.
+const ROW_FRAMES: u64 = 2;
 
 /// Directions of noise for every frame of a stream, by the frame's number alone, so that a stream sounds
 /// the same wherever it is entered.
@@ -36,6 +39,8 @@ pub struct Noise {
     /// (frames, bins from the first): parts of directions of length 127.
     re: Box<[i8]>,
     im: Box<[i8]>,
+    /// What is heard in its place where a grain says so.
+    loops: Option<Loops>,
 }
 
 impl Noise {
@@ -64,7 +69,13 @@ impl Noise {
             directions.iter().map(|z| (127.0 * part(z)).round() as i8).collect()
         };
         let (re, im) = (parts(|z| z.re), parts(|z| z.im));
-        Self { shares: shares.into(), first, frames: directions.len() / bins.max(1), re, im }
+        let frames = directions.len() / bins.max(1);
+        Self { shares: shares.into(), first, frames, re, im, loops: None }
+    }
+
+    /// The same with loops among its rows.
+    pub fn with_loops(self, loops: Loops) -> Self {
+        Self { loops: Some(loops), ..self }
     }
 
     /// How much of each bin's direction is noise, 0 to 1.
@@ -82,14 +93,7 @@ impl Noise {
 
     /// The noise of one frame in some of the bins, `gain` times as loud, in place of what there is.
     #[inline(always)]
-    pub fn draw_bins(
-        &self,
-        frame: u64,
-        bins: Range<usize>,
-        gain: f32,
-        re: &mut [f32],
-        im: &mut [f32],
-    ) {
+    fn draw_bins(&self, frame: u64, bins: Range<usize>, gain: f32, re: &mut [f32], im: &mut [f32]) {
         let some = bins.start.max(self.first)..bins.end.min(self.shares.len());
         if some.is_empty() {
             return;
@@ -105,15 +109,44 @@ impl Noise {
         }
     }
 
+    /// What a grain's row has in one frame, in some of the bins, `gain` times as loud, in place of what there is: row 0 is
+    /// the noise itself, the first of the others are loops, and those behind them noise from other places.
+    #[inline(always)]
+    pub fn draw_row(
+        &self,
+        row: u8,
+        frame: u64,
+        bins: Range<usize>,
+        gain: f32,
+        [re, im]: [&mut [f32]; 2],
+    ) {
+        match (&self.loops, usize::from(row).checked_sub(1)) {
+            (Some(loops), Some(number)) if number < loops.count() => {
+                loops.draw(number, frame, bins, gain, &self.shares, [re, im]);
+            }
+            _ => {
+                let frame = frame.wrapping_add(ROW_FRAMES * u64::from(row));
+                self.draw_bins(frame, bins, gain, re, im);
+            }
+        }
+    }
+
+    /// How many of the rows are loops.
+    #[cfg(feature = "train")]
+    pub fn loops(&self) -> usize {
+        self.loops.as_ref().map_or(0, Loops::count)
+    }
+
     /// Frames after which the noise comes round.
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "train")]
     pub fn period(&self) -> usize {
         self.frames
     }
 
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.shares) + self.re.len() + self.im.len()
+        let loops = self.loops.as_ref().map_or(0, Loops::bytes);
+        size_of_val(&*self.shares) + self.re.len() + self.im.len() + loops
     }
 }
 
@@ -163,6 +196,7 @@ fn sound(samples: usize) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::CodecConfig;
 
     /// How far the magnitudes of the spectra of a sound made from `directions`, all of magnitude one, are
     /// spread about their mean.
@@ -224,6 +258,31 @@ mod tests {
                 assert!(a.hypot(b) < 0.005, "frame {frame}, bin {k}");
             }
         }
+    }
+
+    #[test]
+    fn rows_are_the_noise_then_loops_then_other_places() {
+        let config = CodecConfig::default();
+        let lines: usize = crate::loops::lines(&config).iter().map(Range::len).sum();
+        let values: Vec<f32> = (0..2 * 2 * lines).map(|i| (i % 11) as f32 / 8.0 - 0.6).collect();
+        let noise = Noise::new(1920, 480, vec![1.0; 961], &[]);
+        let noise = noise.with_loops(Loops::new(&config, &values));
+        let row = |row, frame| {
+            let (mut re, mut im) = (vec![0.0; 961], vec![0.0; 961]);
+            noise.draw_row(row, frame, 40..80, 1.0, [&mut re, &mut im]);
+            re
+        };
+        let (mut re, mut im) = (vec![0.0; 961], vec![0.0; 961]);
+        noise.draw(11, &mut re, &mut im);
+        assert_eq!(row(0, 11)[40..80], re[40..80]);
+        for number in 1..3 {
+            assert_eq!(row(number, 11), row(number, 19), "a loop comes round");
+            assert_ne!(row(number, 11), row(number, 12));
+        }
+        assert_ne!(row(1, 11), row(2, 11));
+        // Two frames from one row to the next.
+        assert_eq!(row(3, 11), row(0, 17));
+        assert_eq!(row(255, 11), row(0, 11 + 510));
     }
 
     #[test]

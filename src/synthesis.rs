@@ -1,9 +1,12 @@
 //! What both executors agree on about the inverse STFT: its window, what the decoder's head says of a frame,
 //! and how that becomes a spectrum.
 
+use std::ops::Range;
+
 use crate::bands::Bands;
 use crate::config::CodecConfig;
 use crate::harmonics::{Excitation, Harmonics};
+use crate::loops::{self, Loops};
 use crate::math;
 use crate::noise::{self, Noise};
 
@@ -46,6 +49,24 @@ pub fn noise_shape(config: &CodecConfig) -> [usize; 2] {
     [config.noise_frames, shares.len() - noise::first_bin(&shares)]
 }
 
+/// Name of the tensor with a model's own loops.
+pub const LOOPS: &str = "decoder.loops";
+
+/// The shape of those loops, (loops, lines, real and imaginary parts).
+pub fn loops_shape(config: &CodecConfig) -> [usize; 3] {
+    let lines = loops::lines(config).iter().map(Range::len).sum();
+    [config.noise_loops, lines, 2]
+}
+
+/// What a model has of its own in the place of white noise.
+#[derive(Debug, Default)]
+pub struct OwnNoise {
+    /// Directions in turns, of [`noise_shape`]; empty for white noise.
+    pub turns: Vec<f32>,
+    /// Lines of loops, of [`loops_shape`]; empty for none.
+    pub loops: Vec<f32>,
+}
+
 /// What the decoder's head says of a frame, in this order: log magnitudes of the learned bins, then of bands
 /// over those above; real parts, then imaginary parts of the learned bins' directions; voicing by band; real parts,
 /// then imaginary parts of what leads the bins next to the learned ones.
@@ -75,8 +96,8 @@ pub struct HeadRow<'a> {
 }
 
 impl Head {
-    /// The head of a codec, and the directions of its noise in turns, of [`noise_shape`]: none for white noise.
-    pub fn new(config: &CodecConfig, turns: &[f32]) -> Self {
+    /// The head of a codec.
+    pub fn new(config: &CodecConfig, own: &OwnNoise) -> Self {
         let window = config.synthesis_window;
         let shares = noise_shares(window, config.sample_rate, config.noise_band);
         let learned = learned_bins(&shares);
@@ -87,7 +108,8 @@ impl Head {
         let below = (f64::from(config.led_top) / width).ceil() as usize;
         let led = below.min(shares.len()).saturating_sub(learned);
         Self {
-            noise: Noise::new(window, config.hop, shares, turns),
+            noise: Noise::new(window, config.hop, shares, &own.turns)
+                .with_loops(Loops::new(config, &own.loops)),
             learned,
             envelope,
             harmonics,

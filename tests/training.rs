@@ -414,6 +414,29 @@ fn noise_is_made_even_for_a_trained_model_and_stays_as_it_is() {
 }
 
 #[test]
+fn loops_are_found_for_new_and_trained_models_and_stay_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = dataset(folder.path(), 1);
+    let mut config = config();
+    let before = trained(&config, &dataset, 4, folder.path());
+    config.codec.noise_loops = 2;
+    let budget = Budget::Steps(4);
+    let new = Trainer::new(&config, budget, dataset.clone(), 5, &Device::Cpu).unwrap();
+    let new = exported(&new, folder.path());
+    let tuned = Trainer::fine_tune(&config, budget, dataset, 5, &before, &Device::Cpu);
+    let mut tuned = tuned.unwrap();
+    let begun = exported(&tuned, folder.path());
+    let loops = &begun["decoder.loops"];
+    assert_eq!(loops.dims(), [2, 392, 2]);
+    // They come from the sounds, not from the network.
+    assert_eq!(values(loops), values(&new["decoder.loops"]));
+    assert!(before.iter().all(|(name, tensor)| values(tensor) == values(&begun[name])));
+    run(&mut tuned, usize::MAX);
+    let after = exported(&tuned, folder.path());
+    assert_eq!(values(loops), values(&after["decoder.loops"]));
+}
+
+#[test]
 fn an_encoder_learns_to_choose_for_a_decoder_that_stays() {
     let folder = tempfile::tempdir().unwrap();
     let dataset = dataset(folder.path(), 1);

@@ -1,8 +1,9 @@
 //! Which of the decoder's noises is most like the sound: analysis by synthesis, over the rows of a
 //! [`Grain`].
 //!
-//! Every row is tried: its noise, under the envelope that the codes tell, is added to what is known of the decoded sound, and
-//! the spectra of that and of the original are compared. Over windows that tell partials apart it is what stands out of
+//! Rows are tried: the noise of one, under the envelope that the codes tell, is added to what is known of the decoded sound, and
+//! the spectra of that and of the original are compared. Where all of them are loops, those whose own spectra are most like
+//! the sound's are, and otherwise all. Over windows that tell partials apart it is what stands out of
 //! a spectrum that counts, and over shorter ones the levels themselves, so that the noise swells and fades where the sound does.
 //! All of that lies below 6 kHz, and is done at the lowest rate that has it.
 
@@ -14,30 +15,31 @@ use rustfft::{Fft, FftPlanner};
 
 use crate::config::CodecConfig;
 use crate::engine::CombShape;
+use crate::fine_structure;
 use crate::lines::{Comb, GRAIN_BANDS, GRAIN_EDGES, Grain, Lines, grain_bins};
-use crate::math;
+use crate::loops::FRAMES;
 use crate::model::ops::InverseStft;
 use crate::synthesis::{self, Head};
 
 /// Rows of a band.
 const ROWS: usize = 256;
-/// Seconds of the longest window, or a little more.
-const LONGEST: f64 = 0.064;
 /// What of a spectrum's largest power is the least that counts, and what is silence in any.
 const RANGE: f32 = 1e-8;
 const SILENCE: f32 = 1e-12;
 /// Neighbours that a bin stands out of, for the longest window and for that of half its length.
-const AROUND: [usize; 2] = [33, 17];
+const AROUND: [usize; 2] = [fine_structure::AROUND, 17];
 /// Weights of the squared distance of what stands out, in decades, and of the distance of levels.
 const FINE_WEIGHT: f32 = 0.5;
-const LEVEL_WEIGHT: f32 = 0.25;
-/// A row stays unless another one brings the distance down by this share, and by more where the sound is softer than it is
+const LEVEL_WEIGHT: f32 = 0.3;
+/// Loops that are tried.
+const LOOPS_TRIED: usize = 30;
+/// Times at which a loop's own spectrum is looked at.
+const GLANCES: usize = 4;
+/// A row stays unless another one brings the distance down by this share of that of row 0, and by more where the sound is softer than it is
 /// elsewhere: a row that stays is told in a bit, and another in nine.
 const STAYS: f32 = 0.02;
-/// Decades of magnitude in a natural logarithm of power.
-const DECADES: f32 = 0.5 * std::f32::consts::LOG10_E;
 
-/// Tries all rows of a codec's noise on a channel's sound.
+/// Tries rows of a codec's noise on a channel's sound.
 pub struct GrainSearch {
     bands: [Range<usize>; GRAIN_BANDS],
     comb: CombShape,
@@ -52,6 +54,8 @@ pub struct GrainSearch {
     shape: Vec<f32>,
     inverse: Arc<dyn Fft<f32>>,
     looks: [Look; 3],
+    /// How the loops stand out in the bins of the longest look's bands, each of length 1, if all rows but the first are loops.
+    reliefs: Vec<[Vec<f32>; GRAIN_BANDS]>,
 }
 
 /// Spectra of one length that are compared.
@@ -118,7 +122,7 @@ impl GrainSearch {
         let mut planner = FftPlanner::new();
         let (hop, window) = (config.hop / factor, config.synthesis_window / factor);
         let shape = synthesis::window_shape(config.synthesis_window, config.hop);
-        let longest = ((rate / factor as f64 * LONGEST) as usize).next_power_of_two().max(64);
+        let longest = fine_structure::window(rate / factor as f64);
         let width = rate / config.synthesis_window as f64;
         let mut look = |size: usize, around: Option<usize>, spacing: usize| {
             let bin = |bin: usize| {
@@ -131,9 +135,9 @@ impl GrainSearch {
                 ..(bands[GRAIN_BANDS - 1].end + beside).min(size / 2);
             Look {
                 size,
-                shape: hann(size),
+                shape: fine_structure::hann(size),
                 forward: planner.plan_fft_forward(size),
-                sound_shape: hann(size * factor),
+                sound_shape: fine_structure::hann(size * factor),
                 sound_forward: planner.plan_fft_forward(size * factor),
                 bands,
                 bins,
@@ -146,7 +150,7 @@ impl GrainSearch {
             look(longest / 2, Some(AROUND[1]), 2),
             look(longest / 4, None, 1),
         ];
-        Some(Self {
+        let mut search = Self {
             comb: CombShape::new(config, head.learned, head.envelope.bins()),
             frames_per_step: config.layout().frames_per_step(),
             factor,
@@ -157,7 +161,88 @@ impl GrainSearch {
             inverse: planner.plan_fft_inverse(window),
             looks,
             bands,
-        })
+            reliefs: Vec::new(),
+        };
+        if head.noise.loops() + 1 == ROWS {
+            search.reliefs = search.reliefs_of_loops(head);
+        }
+        Some(search)
+    }
+
+    /// How all loops stand out where all magnitudes are one.
+    fn reliefs_of_loops(&self, head: &Head) -> Vec<[Vec<f32>; GRAIN_BANDS]> {
+        let look = &self.looks[0];
+        let mut pair = self.pair();
+        let gains = vec![1.0; FRAMES * self.all().len()];
+        let frames = Frames { first: 0, gains, samples: Vec::new() };
+        let length = FRAMES * self.hop;
+        let mut reliefs = Vec::with_capacity(ROWS);
+        for row in (1..ROWS).step_by(2) {
+            let grains = [row, row + 1].map(|row| Grain::new([row as u8; GRAIN_BANDS]));
+            let mut sound = vec![Complex32::default(); length];
+            for frame in 0..FRAMES {
+                self.noise(head, &frames, (frame, frame), grains.map(|now| (now, now)), &mut pair);
+                for (n, (z, w)) in pair.spectrum.iter().zip(&self.shape).enumerate() {
+                    sound[(frame * self.hop + n) % length] += z * w;
+                }
+            }
+            let mut means = [0, 1].map(|_| vec![0.0; look.bins.len()]);
+            let mut levels = [Vec::new(), Vec::new()];
+            for start in (0..length).step_by((length / GLANCES).max(1)) {
+                let Pair { samples, buffer, scratch, .. } = &mut pair;
+                samples.clear();
+                samples.extend(sound.iter().cycle().skip(start).take(look.size));
+                look.transform(samples, buffer, scratch);
+                // What is around the bands is no hole.
+                let power = buffer.iter().map(Complex32::norm_sqr).sum::<f32>();
+                let scale = 0.25 * (self.factor * self.factor) as f32;
+                let floor = 0.01 * scale * power / look.size as f32;
+                look.levels(buffer, floor.max(SILENCE), self.factor, &mut levels);
+                for (mean, levels) in means.iter_mut().zip(&levels) {
+                    mean.iter_mut().zip(levels).for_each(|(mean, level)| *mean += level);
+                }
+            }
+            reliefs.extend(means.iter().map(|mean| {
+                std::array::from_fn(|band| {
+                    let mut own = look.own(band, mean).to_vec();
+                    let mean = own.iter().sum::<f32>() / own.len().max(1) as f32;
+                    own.iter_mut().for_each(|level| *level -= mean);
+                    let length = own.iter().map(|x| x * x).sum::<f32>().sqrt();
+                    own.iter_mut().for_each(|level| *level /= length.max(f32::MIN_POSITIVE));
+                    own
+                })
+            }));
+        }
+        // Row 256 is none.
+        reliefs.truncate(ROWS - 1);
+        reliefs
+    }
+
+    /// The rows that are worth trying for what `views` have of the sound: that of `before` first, then the noise itself.
+    fn candidates(&self, views: &[View], before: Grain) -> Vec<Grain> {
+        let mut tried = vec![before, Grain::NONE];
+        if self.reliefs.is_empty() {
+            tried.extend((1..=u8::MAX).map(|row| Grain::new([row; GRAIN_BANDS])));
+            return tried;
+        }
+        let look = &self.looks[0];
+        let nearest: [Vec<u8>; GRAIN_BANDS] = std::array::from_fn(|band| {
+            let mut likeness = vec![0.0; self.reliefs.len()];
+            for view in views.iter().filter(|view| view.look == 0) {
+                let own = look.own(band, &view.sound);
+                for (likeness, relief) in likeness.iter_mut().zip(&self.reliefs) {
+                    *likeness += relief[band].iter().zip(own).map(|(a, b)| a * b).sum::<f32>();
+                }
+            }
+            let mut rows: Vec<u8> = (1..=u8::MAX).collect();
+            let of = |row: &u8| likeness[usize::from(*row) - 1];
+            rows.sort_by(|a, b| of(b).total_cmp(&of(a)));
+            rows.truncate(LOOPS_TRIED);
+            rows
+        });
+        let row = |number: usize| Grain::new(std::array::from_fn(|band| nearest[band][number]));
+        tried.extend((0..LOOPS_TRIED).map(row));
+        tried
     }
 
     /// The grains of `steps` steps behind `known` ones, whose grains are none, each of which stays for `period` steps. `rows` are
@@ -192,9 +277,11 @@ impl GrainSearch {
             // The first frame still has the noise of the step before.
             let at = (known + start) * self.frames_per_step;
             let last = (at + own * self.frames_per_step).min(count.saturating_sub(1));
-            let costs = self.costs(head, &frames, sound, at..last, count, before, &mut pair);
+            let views = self.views(sound, &(at..last));
+            let tried = self.candidates(&views, before);
+            let costs = self.costs(head, &frames, &views, at..last, count, &tried, &mut pair);
             let stays = STAYS * loudest / self.loudness(sound, at..last).max(f32::MIN_POSITIVE);
-            let now = nearest(&costs, before, stays);
+            let now = nearest(&tried, &costs, stays);
             for frame in at..at + own * self.frames_per_step {
                 // In the first step another one begins; in those behind it is the same.
                 let grain = if frame < at + self.frames_per_step { before } else { now };
@@ -275,9 +362,9 @@ impl GrainSearch {
         for (second, (before, now)) in grains.into_iter().enumerate() {
             let Pair { noise: [re, im], spectrum, .. } = &mut *pair;
             for (band, bins) in self.bands.iter().enumerate() {
-                let (later, gain) = now.noise(before, place, band);
-                let number = frames.first.wrapping_add(frame as u64).wrapping_add(later);
-                head.noise.draw_bins(number, bins.clone(), gain, re, im);
+                let (row, gain) = now.noise(before, place, band);
+                let number = frames.first.wrapping_add(frame as u64);
+                head.noise.draw_row(row, number, bins.clone(), gain, [re, im]);
             }
             for (bin, gain) in all.clone().zip(gains) {
                 let z = Complex32::new(gain * re[bin], gain * im[bin]);
@@ -314,20 +401,21 @@ impl GrainSearch {
         }
     }
 
-    /// How far all rows are from the sound in each band, if they are heard in the frames behind `own`'s first, up to and with
-    /// its end, and a little longer if there are so many: `count` in all.
+    /// How far the rows that are `tried`, of which the first is that of the step before, are from the sound in each band, if they
+    /// are heard in the frames behind `own`'s first, up to and with its end, and a little longer if there are so many: `count` in
+    /// all.
     #[expect(clippy::too_many_arguments, reason = "all of one search")]
     fn costs(
         &self,
         head: &Head,
         frames: &Frames,
-        sound: &[f32],
+        views: &[View],
         own: Range<usize>,
         count: usize,
-        before: Grain,
+        tried: &[Grain],
         pair: &mut Pair,
     ) -> Vec<[f32; GRAIN_BANDS]> {
-        let views = self.views(sound, &own);
+        let before = tried.first().copied().unwrap_or(Grain::NONE);
         // As long as a frame overlaps with the last of them.
         let heard = own.start..(own.end + self.window / self.hop).min(count);
         // With a margin for the spectra on either side.
@@ -336,10 +424,10 @@ impl GrainSearch {
         let to = 2 * margin + heard.end * self.hop + self.window;
         let to = to.min(frames.samples.len());
         let known = &frames.samples[from..to];
-        let mut costs = vec![[0.0f32; GRAIN_BANDS]; ROWS];
+        let mut costs = vec![[0.0f32; GRAIN_BANDS]; tried.len()];
         let mut levels = [Vec::new(), Vec::new()];
-        for row in (0..ROWS).step_by(2) {
-            let grains = [row, row + 1].map(|row| Grain::new([row as u8; GRAIN_BANDS]));
+        for (grains, costs) in tried.chunks(2).zip(costs.chunks_mut(2)) {
+            let grains = [grains[0], grains[grains.len() - 1]];
             pair.samples.clear();
             pair.samples.extend(known.iter().map(|x| Complex32::new(*x, *x)));
             for frame in heard.clone() {
@@ -354,13 +442,13 @@ impl GrainSearch {
                     *y += z * w;
                 }
             }
-            for view in &views {
+            for view in views {
                 let look = &self.looks[view.look];
                 let Pair { samples, buffer, scratch, .. } = &mut *pair;
                 let samples = samples.get(view.start - from..).unwrap_or_default();
                 look.transform(samples, buffer, scratch);
                 look.levels(buffer, view.floor, self.factor, &mut levels);
-                for (levels, costs) in levels.iter().zip(&mut costs[row..row + 2]) {
+                for (levels, costs) in levels.iter().zip(&mut *costs) {
                     look.compare(levels, &view.sound, costs);
                 }
             }
@@ -410,15 +498,14 @@ impl GrainSearch {
     }
 }
 
-/// The nearest row of each band, unless that of `before` is not further away by more than a share of `stays` of what
-/// rows are on average.
-fn nearest(costs: &[[f32; GRAIN_BANDS]], before: Grain, stays: f32) -> Grain {
+/// The nearest row of each band among those that were tried, unless that of the step before, the first, is not further away by
+/// more than a share of `stays` of what the noise itself is, the second.
+fn nearest(tried: &[Grain], costs: &[[f32; GRAIN_BANDS]], stays: f32) -> Grain {
     let best = |band: usize| {
-        let mean = costs.iter().map(|costs| costs[band]).sum::<f32>() / costs.len().max(1) as f32;
-        let was = before.rows()[band];
-        let cost = |row: u8| costs[usize::from(row)][band];
-        let least = (0..=u8::MAX).min_by(|a, b| cost(*a).total_cmp(&cost(*b))).unwrap_or(was);
-        if cost(was) - stays * mean <= cost(least) { was } else { least }
+        let cost = |number: &usize| costs[*number][band];
+        let least = (0..tried.len()).min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or(0);
+        let stay = cost(&0) - stays * cost(&1) <= cost(&least);
+        tried[if stay { 0 } else { least }].rows()[band]
     };
     Grain::new(std::array::from_fn(best))
 }
@@ -478,38 +565,28 @@ impl Look {
 
     /// Levels in decades, or how far they stand out.
     fn put_levels(&self, powers: impl Iterator<Item = f32>, floor: f32, levels: &mut Vec<f32>) {
-        levels.clear();
-        levels.extend(powers.map(|power| DECADES * math::ln(power.max(floor))));
-        let Some(around) = self.around else { return };
-        let (last, half) = (levels.len().saturating_sub(1) as isize, (around / 2) as isize);
-        // Beyond the ends it goes on as it ends.
-        let at = |levels: &[f32], place: isize| levels[place.clamp(0, last) as usize];
-        let mut sum: f32 = (-half - 1..half).map(|place| at(levels, place)).sum();
-        let means: Vec<f32> = (0..=last)
-            .map(|place| {
-                sum += at(levels, place + half) - at(levels, place - half - 1);
-                sum / around as f32
-            })
-            .collect();
-        levels.iter_mut().zip(means).for_each(|(level, mean)| *level -= mean);
+        fine_structure::levels(powers, floor, levels);
+        if let Some(around) = self.around {
+            fine_structure::stand_out(levels, around);
+        }
+    }
+
+    /// Those of the levels that are a band's.
+    fn own<'a>(&self, band: usize, levels: &'a [f32]) -> &'a [f32] {
+        let Range { start, end } = self.bands[band].clone();
+        &levels[start - self.bins.start..end - self.bins.start]
     }
 
     /// Adds the distance of both by band.
     fn compare(&self, levels: &[f32], sound: &[f32], costs: &mut [f32; GRAIN_BANDS]) {
-        for (band, cost) in self.bands.iter().zip(costs) {
-            let own = band.start - self.bins.start..band.end - self.bins.start;
-            let pairs = levels[own.clone()].iter().zip(&sound[own]);
+        for (band, cost) in costs.iter_mut().enumerate() {
+            let pairs = self.own(band, levels).iter().zip(self.own(band, sound));
             *cost += match self.around {
                 Some(_) => FINE_WEIGHT * pairs.map(|(a, b)| (a - b).powi(2)).sum::<f32>(),
                 None => LEVEL_WEIGHT * pairs.map(|(a, b)| (a - b).abs()).sum::<f32>(),
             };
         }
     }
-}
-
-/// A Hann window.
-fn hann(size: usize) -> Vec<f32> {
-    (0..size).map(|n| math::hann(n, size) as f32).collect()
 }
 
 #[cfg(test)]
@@ -529,10 +606,10 @@ mod tests {
     }
 
     /// Both executors of a model at random.
-    fn model() -> (Codec, Model) {
+    fn model(config: &CodecConfig) -> (Codec, Model) {
         let folder = tempfile::tempdir().unwrap();
-        let network = Network::random(&config(), 5, &Device::Cpu).unwrap();
-        save_model(folder.path(), &config(), &network.params.snapshot().unwrap()).unwrap();
+        let network = Network::random(config, 5, &Device::Cpu).unwrap();
+        save_model(folder.path(), config, &network.params.snapshot().unwrap()).unwrap();
         (Codec::load(folder.path()).unwrap(), Model::load(folder.path()).unwrap())
     }
 
@@ -583,13 +660,13 @@ mod tests {
 
     #[test]
     fn the_noise_that_a_sound_was_made_with_is_found() {
-        let (codec, model) = model();
-        let synthesis = codec.network.decoder.synthesis();
-        let search = GrainSearch::new(codec.config(), synthesis).unwrap();
-        assert_eq!((search.factor, search.hop, search.looks[0].size), (4, 120, 1024));
-        let steps = 12;
-        let (tokens, rows) = codes(&codec, steps);
-        for period in [4, 2] {
+        for (loops, period) in [(0, 4), (0, 2), (255, 4), (255, 2)] {
+            let (codec, model) = model(&CodecConfig { noise_loops: loops, ..config() });
+            let synthesis = codec.network.decoder.synthesis();
+            let search = GrainSearch::new(codec.config(), synthesis).unwrap();
+            assert_eq!((search.factor, search.hop, search.looks[0].size), (4, 120, 1024));
+            let steps = 12;
+            let (tokens, rows) = codes(&codec, steps);
             let rows_of = |step: usize| {
                 let block = (step / period) as u8;
                 [3 + 50 * block, 200 - 10 * block, 77, block * 31]
@@ -598,13 +675,13 @@ mod tests {
             let lines = with_grains(&grains);
             let sound = decoded(&model, &tokens, &lines);
             let found = search.find(synthesis, (0, &rows), &sound, &lines, (0, steps), period);
-            assert_eq!(found, grains, "{period} steps each");
+            assert_eq!(found, grains, "{loops} loops, {period} steps each");
         }
     }
 
     #[test]
     fn known_steps_have_none_and_a_sound_without_any_keeps_to_it() {
-        let (codec, model) = model();
+        let (codec, model) = model(&config());
         let synthesis = codec.network.decoder.synthesis();
         let search = GrainSearch::new(codec.config(), synthesis).unwrap();
         let (tokens, rows) = codes(&codec, 11);

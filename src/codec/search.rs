@@ -34,7 +34,7 @@ const FINAL_SHARE: f64 = 0.1;
 /// Decay of the gradient's running mean, and of its mean square's.
 const DECAY: [f64; 2] = [0.8, 0.95];
 /// What the logarithm of a code's odds weighs against half its squared distance: where bits are few, and where not.
-const ODDS: [f64; 2] = [0.055, 0.043];
+const ODDS: [f64; 2] = [0.048, 0.02];
 /// Moves after which the odds are asked for anew.
 const MOVES_OF_ODDS: usize = 2;
 /// Weight of the distance between latents and their codes: what the decoder is given is what was listened to.
@@ -49,7 +49,7 @@ pub struct Effort<'a> {
     /// Blocks that are looked for side by side, each on a core of its own and with some 100 MB. What is found does not
     /// depend on it.
     pub at_once: usize,
-    /// Asked before each move, on several threads: whether to give up with [`CodecError::Stopped`].
+    /// Asked before each block and move, on several threads: whether to give up with [`CodecError::Stopped`].
     pub stop: &'a (dyn Fn() -> bool + Sync),
 }
 
@@ -244,6 +244,9 @@ impl SearchStream<'_> {
 
     /// A block's codes, by level (1, codes), and the lines of its steps, if there are any.
     fn search(&self, block: &Block) -> Result<(Vec<Tensor>, Vec<Lines>), CodecError> {
+        if (self.effort.stop)() {
+            return Err(CodecError::Stopped);
+        }
         let config = self.codec.config();
         let network = &self.codec.network;
         let synthesis = network.decoder.synthesis();

@@ -17,7 +17,7 @@ use super::tensors::Tensors;
 use crate::config::CodecConfig;
 use crate::model_files::{self, ModelError, ModelFiles};
 use crate::shipped::Shipped;
-use crate::synthesis;
+use crate::synthesis::{self, OwnNoise};
 use crate::tokens::TokenLayout;
 
 /// A trained model: weights that any number of streams on any threads share. Cloning it copies a
@@ -102,11 +102,17 @@ impl Model {
             .collect::<Result<Box<[_]>, _>>()?;
         let input = Matrix::load(&tensors, "decoder.input", dim, dim)?;
         let decoder_blocks = blocks("decoder", config.decoder_blocks)?;
-        let turns = match synthesis::noise_shape(&config) {
-            [0, _] => Box::default(),
-            shape => tensors.get(synthesis::NOISE, &shape)?.to_vec(),
+        let own = OwnNoise {
+            turns: match synthesis::noise_shape(&config) {
+                [0, _] => Vec::new(),
+                shape => tensors.get(synthesis::NOISE, &shape)?.to_vec().into(),
+            },
+            loops: match synthesis::loops_shape(&config) {
+                [0, ..] => Vec::new(),
+                shape => tensors.get(synthesis::LOOPS, &shape)?.to_vec().into(),
+            },
         };
-        let synthesis = Synthesis::new(&config, &turns);
+        let synthesis = Synthesis::new(&config, &own);
         let head = Matrix::load(&tensors, "decoder.head", dim, synthesis.inputs())?;
         let rows = config.layout().frames_per_step();
         let encode =

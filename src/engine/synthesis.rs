@@ -12,7 +12,7 @@ use crate::config::CodecConfig;
 use crate::harmonics::Excitation;
 use crate::lines::{GRAIN_BANDS, Grain, Teeth, grain_bins};
 use crate::math;
-use crate::synthesis::{self, Head};
+use crate::synthesis::{self, Head, OwnNoise};
 
 /// What an inverse STFT needs to know: tables and the plan of its FFT.
 pub struct Synthesis {
@@ -61,8 +61,8 @@ pub struct SynthesisState {
 }
 
 impl Synthesis {
-    /// Plans the transform; `noise` has the directions of the codec's own, as [`Head::new`] takes them.
-    pub fn new(config: &CodecConfig, noise: &[f32]) -> Self {
+    /// Plans the transform, with the codec's own noise.
+    pub fn new(config: &CodecConfig, noise: &OwnNoise) -> Self {
         let window = config.synthesis_window;
         let turns = (0..window / 2).map(|k| {
             let (cos, sin) = math::cos_sin_of_turn(k, window);
@@ -104,10 +104,9 @@ impl Synthesis {
         let SynthesisState { excitation, re, im, .. } = state;
         kernels.noise(&self.head.noise, frame, re, im);
         for (band, bins) in self.grains.iter().enumerate() {
-            let (later, gain) = grain.now.noise(grain.before, grain.place, band);
-            if (later, gain) != (0, 1.0) {
-                let frame = frame.wrapping_add(later);
-                self.head.noise.draw_bins(frame, bins.clone(), gain, re, im);
+            let (row, gain) = grain.now.noise(grain.before, grain.place, band);
+            if (row, gain) != (0, 1.0) {
+                self.head.noise.draw_row(row, frame, bins.clone(), gain, [re, im]);
             }
         }
         kernels.learned_bins(&self.head.split(head), self.head.noise.shares(), re, im);

@@ -78,7 +78,7 @@ impl Selection {
     pub const NONE: Self = Self { most: 0, comb: 0, grain: 0, ..Self::FEW };
     /// All that are worth drawing: up to 0.5 kbps, and nearly as much again for grains.
     pub const MANY: Self =
-        Self { most: SLOTS, begins: 16.0, goes_on: 10.0, comb: 3, beside: 0, grain: 2 };
+        Self { most: SLOTS, begins: 18.0, goes_on: 12.0, comb: 3, beside: 0, grain: 1 };
 
     /// With few bits for codes a line costs what codes could have had: at the rates of five levels of the shipped
     /// model and below, in bits a second, only what stands out most is drawn.

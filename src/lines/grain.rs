@@ -6,8 +6,6 @@ use crate::config::CodecConfig;
 pub const GRAIN_BANDS: usize = 4;
 /// Where they begin and the last one ends, in Hz.
 pub const GRAIN_EDGES: [f64; GRAIN_BANDS + 1] = [1000.0, 2000.0, 3250.0, 4500.0, 5900.0];
-/// Frames of noise from one row to the next.
-const ROW_FRAMES: u64 = 2;
 /// How much louder noise is in the two frames where another begins and the one before ends: they have nothing to do with one
 /// another, and where they overlap they would be up to 3 dB softer together than each is alone.
 pub(crate) const SEAM: f32 = 1.2;
@@ -16,7 +14,8 @@ pub(crate) const SEAM: f32 = 1.2;
 ///
 /// Above the learned phases a sound is noise under an envelope, and one noise is as good as another: unless they are compared
 /// with the sound itself. Of 256 that the decoder knows, the one whose partials, beats and dips are most like the sound's is
-/// chosen, as speech coders choose their excitation from a stochastic codebook (Schroeder and Atal 1985).
+/// chosen, as speech coders choose their excitation from a codebook (Schroeder and Atal 1985). Row 0 is the decoder's noise; the
+/// first of the others are the model's own loops, and where it has fewer than 255 the rest are other places in its noise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Grain {
     rows: [u8; GRAIN_BANDS],
@@ -26,7 +25,7 @@ impl Grain {
     /// The noise that is heard where nothing is chosen.
     pub const NONE: Self = Self { rows: [0; GRAIN_BANDS] };
 
-    /// A grain of these rows, by band. In a frame a band has the noise that row 0 has `2 * row` frames later.
+    /// A grain of these rows, by band.
     pub fn new(rows: [u8; GRAIN_BANDS]) -> Self {
         Self { rows }
     }
@@ -36,13 +35,13 @@ impl Grain {
         self.rows
     }
 
-    /// Which noise a band has in frame number `place`, from 0, of a step that is of this grain, after a step that was of
-    /// grain `before`: how many frames later it is elsewhere, and how loud. The first frame still has that of `before`.
-    pub(crate) fn noise(self, before: Self, place: usize, band: usize) -> (u64, f32) {
+    /// The row that a band has in frame number `place`, from 0, of a step that is of this grain, after a step that was of
+    /// grain `before`, and how loud. The first frame still has that of `before`.
+    pub(crate) fn noise(self, before: Self, place: usize, band: usize) -> (u8, f32) {
         let (was, is) = (before.rows[band], self.rows[band]);
         let row = if place == 0 { was } else { is };
         let seam = was != is && place < 2;
-        (u64::from(row) * ROW_FRAMES, if seam { SEAM } else { 1.0 })
+        (row, if seam { SEAM } else { 1.0 })
     }
 }
 
@@ -65,10 +64,10 @@ mod tests {
     fn another_noise_begins_in_the_second_frame() {
         let (before, now) = (Grain::new([1, 7, 0, 0]), Grain::new([200, 7, 0, 3]));
         let noise = |band| [0, 1, 2, 3].map(|place| now.noise(before, place, band));
-        assert_eq!(noise(0), [(2, SEAM), (400, SEAM), (400, 1.0), (400, 1.0)]);
-        assert_eq!(noise(1), [(14, 1.0); 4]);
+        assert_eq!(noise(0), [(1, SEAM), (200, SEAM), (200, 1.0), (200, 1.0)]);
+        assert_eq!(noise(1), [(7, 1.0); 4]);
         assert_eq!(noise(2), [(0, 1.0); 4]);
-        assert_eq!(noise(3), [(0, SEAM), (6, SEAM), (6, 1.0), (6, 1.0)]);
+        assert_eq!(noise(3), [(0, SEAM), (3, SEAM), (3, 1.0), (3, 1.0)]);
     }
 
     #[test]

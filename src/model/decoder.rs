@@ -7,7 +7,7 @@ use super::even_noise;
 use super::ops::{self, InverseStft, Precision};
 use super::params::Builder;
 use crate::config::CodecConfig;
-use crate::synthesis;
+use crate::synthesis::{self, OwnNoise};
 
 /// Causal blocks, then magnitude and phase of an inverse STFT (Siuzdak 2023, "Vocos").
 #[derive(Clone)]
@@ -27,15 +27,21 @@ impl Decoder {
         let blocks = (0..config.decoder_blocks)
             .map(|i| Block::new(p, &format!("decoder.blocks.{i}"), config.into()))
             .collect::<Result<_>>()?;
-        let turns = match synthesis::noise_shape(config) {
-            [0, _] => Vec::new(),
-            [frames, bins] => {
-                let even = |_: &mut _, _| even_noise::turns(config);
-                p.start(synthesis::NOISE, (frames, bins), even)?.flatten_all()?.to_vec1()?
-            }
+        let own = OwnNoise {
+            turns: match synthesis::noise_shape(config) {
+                [0, _] => Vec::new(),
+                shape => {
+                    let even = |_: &mut _, _| even_noise::turns(config);
+                    p.start(synthesis::NOISE, &shape, even)?.flatten_all()?.to_vec1()?
+                }
+            },
+            loops: match synthesis::loops_shape(config) {
+                [0, ..] => Vec::new(),
+                // Any lines will do until some are found in sounds.
+                shape => p.normal(synthesis::LOOPS, &shape, 0.5)?.flatten_all()?.to_vec1()?,
+            },
         };
-        let synthesis =
-            InverseStft::with_noise(config, &turns).map_err(candle_core::Error::wrap)?;
+        let synthesis = InverseStft::with_noise(config, &own).map_err(candle_core::Error::wrap)?;
         let head = Linear::head(p, "decoder.head", dim, &synthesis)?;
         Ok(Self { input, blocks, head, synthesis })
     }

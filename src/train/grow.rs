@@ -4,26 +4,55 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 
+use super::dataset::Dataset;
+use super::loops;
+use super::trainer::TrainError;
 use crate::config::CodecConfig;
 use crate::model::{Network, even_noise};
-use crate::synthesis::{Head, NOISE, noise_shape};
+use crate::synthesis::{Head, LOOPS, NOISE, OwnNoise, noise_shape};
 
-/// Adds to `weights`, by name, what `config` has and they have not: what leads bins, noise of the model's own, and
-/// blocks, whose random values are those of `seed`.
+/// Adds to `weights`, by name, what `config` has and they have not: what leads bins, noise of the model's own, loops found in the
+/// sounds of `dataset`, and blocks, whose random values are those of `seed`.
 ///
 /// # Errors
-/// A tensor has no dimensions, or the device fails.
-pub fn fit(config: &CodecConfig, seed: u64, weights: &mut BTreeMap<String, Tensor>) -> Result<()> {
+/// A tensor has no dimensions, or the data or the device fails.
+pub fn fit(
+    config: &CodecConfig,
+    seed: u64,
+    dataset: &Dataset,
+    weights: &mut BTreeMap<String, Tensor>,
+) -> std::result::Result<(), TrainError> {
     lead_nowhere(config, weights)?;
     make_noise_even(config, weights)?;
-    add_blocks(config, seed, weights)
+    if config.noise_loops > 0 && !weights.contains_key(LOOPS) {
+        find_loops(config, seed, dataset, weights)?;
+    }
+    Ok(add_blocks(config, seed, weights)?)
+}
+
+/// Puts loops found in the sounds of `dataset` among `weights`, by name, which have the codec's own noise if there is any.
+///
+/// # Errors
+/// The data or the device fails.
+pub fn find_loops(
+    config: &CodecConfig,
+    seed: u64,
+    dataset: &Dataset,
+    weights: &mut BTreeMap<String, Tensor>,
+) -> std::result::Result<(), TrainError> {
+    let turns = match weights.get(NOISE) {
+        Some(noise) => noise.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?,
+        None => Vec::new(),
+    };
+    weights.insert(LOOPS.into(), loops::find(config, turns, dataset, seed)?);
+    Ok(())
 }
 
 /// Adds what a head lacks that is to lead bins: zeros, which lead nowhere.
 fn lead_nowhere(config: &CodecConfig, weights: &mut BTreeMap<String, Tensor>) -> Result<()> {
-    let head = Head::new(config, &[]);
+    let head = Head::new(config, &OwnNoise::default());
     let (led, outputs) = (2 * head.led, head.outputs());
     for name in ["decoder.head.weight", "decoder.head.bias"] {
         if let Some(tensor) = weights.get_mut(name)

@@ -16,6 +16,8 @@ mod grow;
 #[cfg(feature = "train")]
 mod level_dropout;
 #[cfg(feature = "train")]
+mod loops;
+#[cfg(feature = "train")]
 mod optimizer;
 #[cfg(feature = "train")]
 mod trainer;

@@ -188,16 +188,21 @@ impl Trainer {
             return Err(nothing_to_hold());
         }
         let progress = Progress::start(0, seed);
-        let network = Network::random(&config.codec, seed, device)?;
-        Self::build(config, budget, dataset, network, progress, device)
+        let mut start = Network::random(&config.codec, seed, device)?;
+        if config.codec.noise_loops > 0 {
+            let mut weights = start.params.snapshot()?;
+            grow::find_loops(&config.codec, seed, &dataset, &mut weights)?;
+            start = network(config, &weights, device)?;
+        }
+        Self::build(config, budget, dataset, start, progress, device)
     }
 
     /// A run that begins with a trained model's weights, by name, and its codes in use: for more training,
     /// or to fit a model to other sounds. Levels that the weights lack are added: they start as those of
     /// a new run do, with what the model's own levels leave to be coded. Blocks that they lack are added behind
     /// theirs and change nothing at first. Where the weights lead no bins and the
-    /// configuration does, nothing is known of them at first; where the configuration has noise of its own and the
-    /// weights have none, it is made.
+    /// configuration does, nothing is known of them at first; where the configuration has noise or loops of its own and the
+    /// weights have none, they are made.
     ///
     /// # Errors
     /// As [`Self::new`], or the weights belong to another configuration.
@@ -214,7 +219,7 @@ impl Trainer {
         let own = |level: usize| weights.contains_key(&format!("quantizer.{level}.codes"));
         let trained = (0..levels).take_while(|level| own(*level)).count();
         let mut tensors = weights.clone();
-        grow::fit(&config.codec, seed, &mut tensors)?;
+        grow::fit(&config.codec, seed, &dataset, &mut tensors)?;
         if trained == 0 || trained == levels {
             let network = network(config, &tensors, device)?;
             return Self::build(config, budget, dataset, network, progress, device);

@@ -225,7 +225,7 @@ fn codes_are_looked_for_unasked_where_the_length_is_known() {
     child.stdin.take().unwrap().write_all(&bytes).unwrap();
     assert!(child.wait().unwrap().success());
     assert_eq!(std::fs::read(piped).unwrap(), plain);
-    // What is long is encoded at once, and that is said.
+    // Of what is long no codes are looked for, and that is said.
     tone(&folder.path("long.wav"), 8_000, 1, 480_001, WavFormat::Pcm16);
     let effort = |name: &str, more: &[&str]| {
         let (wav, tsr) = (folder.text(name), folder.text("a.tsr"));

@@ -91,6 +91,7 @@ pub fn odd() -> CodecConfig {
         level_bands: 11,
         noise_band: [4000, 8000],
         noise_frames: 5,
+        noise_loops: 3,
         noise_bands: 7,
         voiced_bands: 3,
         voiced_top: 12_000,
@@ -149,6 +150,12 @@ pub fn weights(config: &CodecConfig, seed: u32, dtype: Dtype) -> Vec<u8> {
         // Where noise begins there is none yet.
         let noisy = bins_of_frame - below(bins_of_frame, config.noise_band[0] + 1);
         blocks.push(("decoder.noise".into(), vec![config.noise_frames, noisy]));
+    }
+    if config.noise_loops > 0 {
+        // From 1 to 5.9 kHz.
+        let line = |hz: usize| (hz * 8 * config.hop).div_ceil(config.sample_rate as usize);
+        let lines = line(5900) - line(1000);
+        blocks.push(("decoder.loops".into(), vec![config.noise_loops, lines, 2]));
     }
     shapes.extend(blocks);
     let scale = |name: &str, shape: &[usize]| {

@@ -18,8 +18,8 @@ use super::model::ModelArgs;
 pub struct EffortArgs {
     /// Look for codes that decode to something closer to the original, from 0, at once, to 10, a few
     /// times as long as the sound lasts; 1 and 2 have most of what there is to gain. By default 1 for
-    /// what lasts less than a minute, all channels together, and 0 for what is longer, or comes through a
-    /// pipe and does not say how long it is.
+    /// what lasts less than a minute, all channels together; for what is longer the encoder's codes, but with
+    /// noise that is looked for, and 0 for what comes through a pipe and does not say how long it is.
     #[cfg(feature = "train")]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(..=10))]
     effort: Option<u8>,
@@ -88,9 +88,12 @@ impl FileCoder {
         watch: &mut dyn FnMut(u64),
     ) -> Result<(W, EncodeReport), FilesError> {
         #[cfg(feature = "train")]
-        if let (Some(codec), effort @ 1..) = (&self.codec, self.effort(source.info())) {
+        if let Some(codec) = &self.codec
+            && (self.asked.is_some() || source.info().frames.is_some())
+        {
             let stop = || interrupt.asked();
-            let effort = Effort::moves(MOVES * usize::from(effort));
+            // Without a move there is still noise to choose.
+            let effort = Effort::moves(MOVES * usize::from(self.effort(source.info())));
             let at_once = (effort.at_once / files_at_once).max(1);
             let effort = Effort { at_once, stop: &stop, ..effort };
             return files::encode_searching(codec, effort, prior, source, encoding, output, watch);
@@ -122,12 +125,12 @@ impl FileCoder {
         0
     }
 
-    /// What is said of a source that is encoded at once because of its length, if that is known.
+    /// What is said of a source whose codes are not looked for because of its length, if that is known.
     pub fn note(&self, source: &AudioInfo) -> Option<&'static str> {
         #[cfg(feature = "train")]
         if self.asked.is_none() && source.frames.is_some() && self.effort(source) == 0 {
             return Some(
-                "encoded at once for its length; --effort 1 takes longer and sounds better",
+                "no codes were looked for, for its length; --effort 1 takes longer and sounds better",
             );
         }
         let _ = source;

@@ -112,13 +112,16 @@ fn initial(
         if codec.noise_frames == 0 {
             codec.noise_frames = config.codec.noise_frames;
         }
+        if codec.noise_loops == 0 {
+            codec.noise_loops = config.codec.noise_loops;
+        }
         codec.encoder_blocks = codec.encoder_blocks.max(config.codec.encoder_blocks);
         codec.decoder_blocks = codec.decoder_blocks.max(config.codec.decoder_blocks);
         if config.codec != codec {
             bail!(
                 "the configuration describes another network than the model in {}; leave `codec` out, or \
                  as that model's config.json has it, where only levels may be added at the end of vq.strides, \
-                 blocks to encoder and decoder, and led_top and noise_frames where there are none",
+                 blocks to encoder and decoder, and led_top, noise_frames and noise_loops where there are none",
                 folder.display()
             );
         }

@@ -17,7 +17,7 @@ use super::BandLevels;
 use crate::bands::Bands;
 use crate::config::CodecConfig;
 use crate::harmonics;
-use crate::synthesis::{self, Head, MAX_LOG_MAGNITUDE, SOFT};
+use crate::synthesis::{self, Head, MAX_LOG_MAGNITUDE, OwnNoise, SOFT};
 
 /// An inverse STFT that cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -58,16 +58,16 @@ impl InverseStft {
     /// # Errors
     /// The window is odd or no multiple, at least 2, of the hop.
     pub fn new(config: &CodecConfig) -> std::result::Result<Self, InverseStftError> {
-        Self::with_noise(config, &[])
+        Self::with_noise(config, &OwnNoise::default())
     }
 
-    /// The same with the directions of the codec's own noise, in turns: (`noise_frames`, bins with any noise).
+    /// The same with the codec's own noise.
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn with_noise(
+    pub(crate) fn with_noise(
         config: &CodecConfig,
-        turns: &[f32],
+        own: &OwnNoise,
     ) -> std::result::Result<Self, InverseStftError> {
         let (window, hop) = (config.synthesis_window, config.hop);
         if hop == 0 || !window.is_multiple_of(2) || !window.is_multiple_of(hop) || window < 2 * hop
@@ -83,7 +83,7 @@ impl InverseStft {
             window,
             hop,
             rate,
-            head: Head::new(config, turns),
+            head: Head::new(config, own),
             shape,
             forward,
             inverse,
