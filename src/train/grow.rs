@@ -26,10 +26,15 @@ pub fn fit(
 ) -> std::result::Result<(), TrainError> {
     lead_nowhere(config, weights)?;
     make_noise_even(config, weights)?;
-    if config.noise_loops > 0 && !weights.contains_key(LOOPS) {
+    if lacks_loops(config, Some(weights)) {
         find_loops(config, seed, dataset, weights)?;
     }
     Ok(add_blocks(config, seed, weights)?)
+}
+
+/// Whether loops of `config` are to be found before a run begins, with these weights, by name, or with none.
+pub fn lacks_loops(config: &CodecConfig, weights: Option<&BTreeMap<String, Tensor>>) -> bool {
+    config.noise_loops > 0 && !weights.is_some_and(|weights| weights.contains_key(LOOPS))
 }
 
 /// Puts loops found in the sounds of `dataset` among `weights`, by name, which have the codec's own noise if there is any.

@@ -25,6 +25,8 @@ mod trainer;
 #[cfg(feature = "train")]
 pub use config::TrainConfig;
 #[cfg(feature = "train")]
+pub use grow::lacks_loops;
+#[cfg(feature = "train")]
 pub use optimizer::{AdamW, learning_rate};
 #[cfg(feature = "train")]
 pub use trainer::{Budget, StepReport, TrainError, Trainer, Validation, exportable};

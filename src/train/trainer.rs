@@ -189,7 +189,7 @@ impl Trainer {
         }
         let progress = Progress::start(0, seed);
         let mut start = Network::random(&config.codec, seed, device)?;
-        if config.codec.noise_loops > 0 {
+        if grow::lacks_loops(&config.codec, None) {
             let mut weights = start.params.snapshot()?;
             grow::find_loops(&config.codec, seed, &dataset, &mut weights)?;
             start = network(config, &weights, device)?;

@@ -16,7 +16,7 @@ use candle_core::Tensor;
 use tessera_codec::codec::load_model;
 use tessera_codec::train::checkpoint::{self, CONFIG, Progress};
 use tessera_codec::train::log::RunLog;
-use tessera_codec::train::{TrainConfig, Trainer};
+use tessera_codec::train::{TrainConfig, Trainer, lacks_loops};
 
 use super::interrupt::Interrupt;
 use super::{Outcome, report};
@@ -61,6 +61,10 @@ pub fn run(args: Args) -> Result<Outcome> {
     };
     let interrupt = Interrupt::listen()?;
     let dataset = Arc::new(data::open(&args.dir, &args.run.out, &config, &interrupt)?);
+    if !args.run.resume && lacks_loops(&config.codec, model.as_ref()) {
+        let loops = config.codec.noise_loops;
+        report::note(&format!("finding {loops} loops in the sounds: some minutes"));
+    }
     let trainer = if args.run.resume {
         Trainer::resume(&config, budget, dataset.clone(), &checkpoint, &device)?
     } else if let Some(weights) = &model {
