@@ -150,13 +150,14 @@ fn levels_and_rates() {
     assert!(!folder.path("3.wav").exists());
 }
 
-/// Two seconds of the demo's clip at 48 kHz, as a WAV of floats.
-fn excerpt(wav: &str) -> Vec<f32> {
+/// The first seconds of the demo's clip, which has eight, at 48 kHz, as a WAV of floats.
+fn excerpt(wav: &str, seconds: usize) -> Vec<f32> {
     let clip = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo/clip.wav");
     let mut source = audio::open(clip.as_ref()).unwrap();
     let rate = source.info().sample_rate;
     let planar = audio::read_all(source.as_mut(), 1 << 24).unwrap();
-    let part = audio::resample_all(&planar[0][..2 * rate as usize], rate, 48_000).unwrap();
+    let count = planar[0].len().min(seconds * rate as usize);
+    let part = audio::resample_all(&planar[0][..count], rate, 48_000).unwrap();
     let mut sink = WavSink::create(wav.as_ref(), 48_000, 1, WavFormat::Float32, false).unwrap();
     sink.write(std::slice::from_ref(&part)).unwrap();
     sink.finish().unwrap();
@@ -167,7 +168,7 @@ fn excerpt(wav: &str) -> Vec<f32> {
 fn codes_that_are_looked_for_with_the_prior_take_fewer_bits() {
     let folder = Folder::new();
     let wav = folder.text("clip.wav");
-    let part = excerpt(&wav);
+    let part = excerpt(&wav, 8);
     let [with, without, plain, packed] =
         ["with.tsr", "without.tsr", "plain.tsr", "packed.tsr"].map(|name| folder.text(name));
     let encode = |tsr: &str, options: &[&str]| {
@@ -202,7 +203,7 @@ fn codes_that_are_looked_for_with_the_prior_take_fewer_bits() {
 fn codes_are_looked_for_unasked_where_the_length_is_known() {
     let folder = Folder::new();
     let wav = folder.text("clip.wav");
-    let part = excerpt(&wav);
+    let part = excerpt(&wav, 2);
     let encode = |name: &str, options: &[&str]| {
         let tsr = folder.text(name);
         let args = ["encode", &wav, &tsr, "--levels", "2"];
@@ -243,7 +244,7 @@ fn codes_are_looked_for_unasked_where_the_length_is_known() {
 fn effort_finds_codes_that_decode_to_something_closer() {
     let folder = Folder::new();
     let wav = folder.text("clip.wav");
-    let part = excerpt(&wav);
+    let part = excerpt(&wav, 2);
     let distances = ["0", "1"].map(|effort| {
         let [tsr, out] = ["tsr", "wav"].map(|end| folder.text(&format!("{effort}.{end}")));
         let args = ["encode", &wav, &tsr, "--effort", effort, "--levels", "4", "--lines", "none"];
