@@ -421,7 +421,8 @@ fn loops_are_found_for_new_and_trained_models_and_stay_as_they_are() {
     let before = trained(&config, &dataset, 4, folder.path());
     config.codec.noise_loops = 2;
     let budget = Budget::Steps(4);
-    let new = Trainer::new(&config, budget, dataset.clone(), 5, &Device::Cpu).unwrap();
+    let mut new = Trainer::new(&config, budget, dataset.clone(), 5, &Device::Cpu).unwrap();
+    run(&mut new, usize::MAX);
     let new = exported(&new, folder.path());
     let tuned = Trainer::fine_tune(&config, budget, dataset, 5, &before, &Device::Cpu);
     let mut tuned = tuned.unwrap();

@@ -28,13 +28,16 @@ const RANGE: f32 = 1e-8;
 const SILENCE: f32 = 1e-12;
 /// Neighbours that a bin stands out of, for the longest window and for that of half its length.
 const AROUND: [usize; 2] = [fine_structure::AROUND, 17];
-/// Weights of the squared distance of what stands out, in decades, and of the distance of levels.
+/// Weights of the squared distance of what stands out, in decades, as if both stood out as much, and of the distance of levels.
 const FINE_WEIGHT: f32 = 0.5;
 const LEVEL_WEIGHT: f32 = 0.3;
 /// Loops that are tried.
 const LOOPS_TRIED: usize = 30;
 /// Times at which a loop's own spectrum is looked at.
 const GLANCES: usize = 4;
+/// What another row than the noise itself counts as further away, as a share of the noise's distance: a loop that is hardly nearer would be
+/// heard to come round.
+const LOOP: f32 = 0.08;
 /// A row stays unless another one brings the distance down by this share of that of row 0, and by more where the sound is softer than it is
 /// elsewhere: a row that stays is told in a bit, and another in nine.
 const STAYS: f32 = 0.02;
@@ -502,10 +505,13 @@ impl GrainSearch {
 /// more than a share of `stays` of what the noise itself is, the second.
 fn nearest(tried: &[Grain], costs: &[[f32; GRAIN_BANDS]], stays: f32) -> Grain {
     let best = |band: usize| {
-        let cost = |number: &usize| costs[*number][band];
+        let row = |number: usize| tried[number].rows()[band];
+        let cost = |number: &usize| {
+            costs[*number][band] + if row(*number) == 0 { 0.0 } else { LOOP * costs[1][band] }
+        };
         let least = (0..tried.len()).min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or(0);
         let stay = cost(&0) - stays * cost(&1) <= cost(&least);
-        tried[if stay { 0 } else { least }].rows()[band]
+        row(if stay { 0 } else { least })
     };
     Grain::new(std::array::from_fn(best))
 }
@@ -580,10 +586,16 @@ impl Look {
     /// Adds the distance of both by band.
     fn compare(&self, levels: &[f32], sound: &[f32], costs: &mut [f32; GRAIN_BANDS]) {
         for (band, cost) in costs.iter_mut().enumerate() {
-            let pairs = self.own(band, levels).iter().zip(self.own(band, sound));
+            let (own, sound) = (self.own(band, levels), self.own(band, sound));
+            let sum = |term: fn((&f32, &f32)) -> f32| own.iter().zip(sound).map(term).sum::<f32>();
             *cost += match self.around {
-                Some(_) => FINE_WEIGHT * pairs.map(|(a, b)| (a - b).powi(2)).sum::<f32>(),
-                None => LEVEL_WEIGHT * pairs.map(|(a, b)| (a - b).abs()).sum::<f32>(),
+                // As if both stood out as much: what is flat is not nearer for that.
+                Some(_) => {
+                    let (of_own, of_sound) = (sum(|(a, _)| a * a), sum(|(_, b)| b * b));
+                    let gain = (of_sound / of_own.max(f32::MIN_POSITIVE)).sqrt();
+                    2.0 * FINE_WEIGHT * (of_sound - gain * sum(|(a, b)| a * b))
+                }
+                None => LEVEL_WEIGHT * sum(|(a, b)| (a - b).abs()),
             };
         }
     }
