@@ -37,7 +37,7 @@ const LOOPS_TRIED: usize = 30;
 const GLANCES: usize = 4;
 /// What another row than the noise itself counts as further away, as a share of the noise's distance: a loop that is hardly nearer would be
 /// heard to come round.
-const LOOP: f32 = 0.08;
+const LOOP: f32 = 0.06;
 /// A row stays unless another one brings the distance down by this share of that of row 0, and by more where the sound is softer than it is
 /// elsewhere: a row that stays is told in a bit, and another in nine.
 const STAYS: f32 = 0.02;
