@@ -13,11 +13,12 @@ use rustfft::num_complex::Complex32;
 use crate::config::CodecConfig;
 use crate::lines::{GRAIN_BANDS, GRAIN_EDGES, grain_bins};
 use crate::math;
+use crate::noise;
 use crate::synthesis;
 
 /// Frames after which a loop comes round: 80 ms at a hop of 10 ms, which sets lines 12.5 Hz apart.
 pub const FRAMES: usize = 8;
-/// What a part of a direction is kept in, and the largest there is.
+/// What a part of a direction is kept in; none is larger than 32.
 const UNIT: f32 = 1.0 / 1024.0;
 /// Bins from a line that its window still reaches: the main lobe of a Hann window.
 const LOBE: f64 = 2.0;
@@ -113,10 +114,13 @@ impl Loops {
         let row = self.place(number, (frame % FRAMES as u64) as usize);
         let own = row + some.start - self.bins.start..row + some.end - self.bins.start;
         for (out, all) in [(re, &self.re), (im, &self.im)] {
-            let parts = all[own.clone()].iter().zip(&shares[some.clone()]);
-            for (out, (part, share)) in out[some.clone()].iter_mut().zip(parts) {
-                *out = gain * share * (f32::from(*part) * UNIT);
-            }
+            noise::put(
+                &all[own.clone()],
+                UNIT,
+                &shares[some.clone()],
+                gain,
+                &mut out[some.clone()],
+            );
         }
     }
 

@@ -25,6 +25,8 @@ const FRAMES: usize = 512;
 
 /// Directions that a model can tell apart in its own noise, in a turn.
 const DIRECTIONS: usize = 1024;
+/// What a part of a direction is kept in.
+const UNIT: f32 = 1.0 / 127.0;
 /// Frames of noise from one row to the next.
 const ROW_FRAMES: u64 = 2;
 
@@ -102,10 +104,7 @@ impl Noise {
         let row = (frame % self.frames.max(1) as u64) as usize * all;
         let own = row + some.start - self.first..row + some.end - self.first;
         for (out, all) in [(re, &self.re), (im, &self.im)] {
-            let parts = all[own.clone()].iter().zip(&self.shares[some.clone()]);
-            for (out, (part, share)) in out[some.clone()].iter_mut().zip(parts) {
-                *out = gain * share * (f32::from(*part) * (1.0 / 127.0));
-            }
+            put(&all[own.clone()], UNIT, &self.shares[some.clone()], gain, &mut out[some.clone()]);
         }
     }
 
@@ -147,6 +146,20 @@ impl Noise {
     pub fn bytes(&self) -> usize {
         let loops = self.loops.as_ref().map_or(0, Loops::bytes);
         size_of_val(&*self.shares) + self.re.len() + self.im.len() + loops
+    }
+}
+
+/// Puts parts of directions, kept in a `unit`, into `out`, each as loud as its share of `gain`.
+#[inline(always)]
+pub fn put<T: Copy + Into<f32>>(
+    parts: &[T],
+    unit: f32,
+    shares: &[f32],
+    gain: f32,
+    out: &mut [f32],
+) {
+    for (out, (part, share)) in out.iter_mut().zip(parts.iter().zip(shares)) {
+        *out = gain * share * ((*part).into() * unit);
     }
 }
 

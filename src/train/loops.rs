@@ -364,14 +364,18 @@ fn as_loud_as_noise(config: &CodecConfig, turns: Vec<f32>, values: &mut [f32]) {
     let head = Head::new(config, &OwnNoise { turns, loops: values.to_vec() });
     let lines = loops::lines(config);
     let all: usize = lines.iter().map(Range::len).sum();
+    let inverse = FftPlanner::new().plan_fft_inverse(config.synthesis_window);
+    let power = |row: u8, bins: &Range<usize>, frames: usize| {
+        power(config, &head, &*inverse, row, bins, frames)
+    };
     let bands = grain_bins(config, 0, head.bins());
-    for (lines, bins) in lines.iter().zip(bands) {
-        let noise = power(config, &head, 0, &bins, head.noise.period());
+    for (band, bins) in lines.iter().zip(bands) {
+        let first = band.start - lines[0].start;
+        let noise = power(0, &bins, head.noise.period());
         for (number, values) in values.chunks_exact_mut(2 * all).enumerate() {
-            let own = power(config, &head, number as u8 + 1, &bins, FRAMES);
+            let own = power(number as u8 + 1, &bins, FRAMES);
             let gain = if own > 0.0 { (noise / own).sqrt() } else { 0.0 };
-            let first = lines.start - loops::lines(config)[0].start;
-            for value in &mut values[2 * first..2 * (first + lines.len())] {
+            for value in &mut values[2 * first..2 * (first + band.len())] {
                 *value *= gain;
             }
         }
@@ -379,10 +383,16 @@ fn as_loud_as_noise(config: &CodecConfig, turns: Vec<f32>, values: &mut [f32]) {
 }
 
 /// The power of a row's sound in some bins where all magnitudes are one, over frames after which it comes round.
-fn power(config: &CodecConfig, head: &Head, row: u8, bins: &Range<usize>, frames: usize) -> f32 {
+fn power(
+    config: &CodecConfig,
+    head: &Head,
+    inverse: &dyn Fft<f32>,
+    row: u8,
+    bins: &Range<usize>,
+    frames: usize,
+) -> f32 {
     let (window, hop) = (config.synthesis_window, config.hop);
     let shape = synthesis::window_shape(window, hop);
-    let inverse = FftPlanner::new().plan_fft_inverse(window);
     let (mut re, mut im) = (vec![0.0; head.bins()], vec![0.0; head.bins()]);
     let mut sound = vec![0.0f32; frames * hop];
     let length = sound.len().max(1);
@@ -493,7 +503,8 @@ mod tests {
         as_loud_as_noise(&config, Vec::new(), &mut values);
         let head = Head::new(&config, &OwnNoise { turns: Vec::new(), loops: values });
         for (number, bins) in grain_bins(&config, 0, head.bins()).iter().enumerate() {
-            let of = |row: u8, frames: usize| power(&config, &head, row, bins, frames);
+            let inverse = FftPlanner::new().plan_fft_inverse(config.synthesis_window);
+            let of = |row: u8, frames: usize| power(&config, &head, &*inverse, row, bins, frames);
             let noise = of(0, head.noise.period());
             for row in 1..3 {
                 let expected = if (row, number) == (1, 0) { 0.0 } else { noise };
