@@ -55,6 +55,11 @@ impl Bands {
         self.place.len()
     }
 
+    /// The first bin that has the value of `band` or lies beyond it.
+    pub fn bin_of(&self, band: usize) -> usize {
+        self.place.partition_point(|&(own, way)| own < band && (own + 1 < band || way < 1.0))
+    }
+
     /// By bin: the band at or below it, and how far it is on the way to the next.
     #[cfg(feature = "cuda")]
     pub fn place(&self) -> &[(usize, f32)] {
@@ -112,6 +117,10 @@ mod tests {
             assert_eq!(at.len(), bins);
             if let (Some(low), Some(high)) = (at.first(), at.last()) {
                 assert_eq!((*low, *high), (0.0, (all.count - 1) as f32));
+            }
+            for band in 0..all.count {
+                let bin = all.bin_of(band);
+                assert!(at[bin] >= band as f32 && (bin == 0 || at[bin - 1] < band as f32));
             }
             for three in at.windows(3) {
                 let (d, e) = (three[1] - three[0], three[2] - three[1]);

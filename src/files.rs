@@ -2,11 +2,13 @@
 //! core of its own. The bytes do not depend on the cores, unless codes are looked for (`encode_searching`).
 
 mod channels;
+mod trims;
 mod writer;
 
 use std::io::{Read, Seek, Write};
 
 use self::channels::{Decoders, Encoders};
+use self::trims::TrimFinder;
 use self::writer::TokenWriter;
 use crate::audio::{AudioError, AudioSource, AudioWarning, StreamResampler};
 use crate::bitstream::{ContainerReader, Damage, Header, Item, ReadError, WriteError};
@@ -61,6 +63,17 @@ pub enum FilesError {
         asked: usize,
         /// Levels of the model.
         most: usize,
+    },
+    /// The engine and the search are not given the same model.
+    #[cfg(feature = "train")]
+    #[error(
+        "the engine has the model {engine}, but the search has {search}; load both from the same folder"
+    )]
+    TwoModels {
+        /// Id of the engine's model.
+        engine: String,
+        /// Id of the search's.
+        search: String,
     },
     /// The file was made with another model.
     #[error(
@@ -201,19 +214,22 @@ pub fn encode_with<W: Write>(
     output: W,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(W, EncodeReport), FilesError> {
-    let task = Task::new(model.config(), model.id(), prior, encoding.into())?;
+    let task = Task::new(model, prior, encoding.into())?;
     let channels = usize::from(source.info().channels);
     let coder = Encoders::new(model, channels, task.levels, task.lines, cores());
     task.encode(coder, source, output, progress)
 }
 
 /// As [`encode_with`], with codes that are looked for: the same number of bits without a prior, and a decoded sound
-/// that is closer to the original ([`Codec::searching_encoder`]). `progress` is ahead of what is coded by as much.
+/// that is closer to the original ([`Codec::searching_encoder`]). `progress` is ahead of what is coded by as much. `model` and
+/// `codec` are one model, for the engine and for the search.
 ///
 /// # Errors
-/// As [`encode_with`], and when the search fails or was to stop.
+/// As [`encode_with`], when model and codec are not the same, and when the search fails or was to stop.
 #[cfg(feature = "train")]
+#[expect(clippy::too_many_arguments)]
 pub fn encode_searching<W: Write>(
+    model: &Model,
     codec: &Codec,
     effort: Effort,
     prior: Option<&Prior>,
@@ -222,7 +238,10 @@ pub fn encode_searching<W: Write>(
     output: W,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(W, EncodeReport), FilesError> {
-    let task = Task::new(codec.config(), codec.id(), prior, encoding.into())?;
+    let task = Task::new(model, prior, encoding.into())?;
+    if codec.id() != model.id() {
+        return Err(FilesError::TwoModels { engine: model.id_hex(), search: codec.id_hex() });
+    }
     let channels = usize::from(source.info().channels);
     let coder =
         Searching(codec.searching_encoder(channels, task.levels, task.lines, prior, effort)?);
@@ -280,9 +299,7 @@ impl Coder for Searching<'_> {
 
 /// What a file is encoded with.
 struct Task<'a> {
-    config: &'a CodecConfig,
-    /// The model's.
-    id: [u8; 16],
+    model: &'a Model,
     prior: Option<&'a Prior>,
     levels: usize,
     lines: Selection,
@@ -291,19 +308,19 @@ struct Task<'a> {
 impl<'a> Task<'a> {
     /// Refuses levels that the model has not, and another model's prior.
     fn new(
-        config: &'a CodecConfig,
-        id: [u8; 16],
+        model: &'a Model,
         prior: Option<&'a Prior>,
         encoding: Encoding,
     ) -> Result<Self, FilesError> {
+        let config = model.config();
         let levels = encoding.levels;
         if levels == 0 || levels > config.levels() {
             return Err(FilesError::Levels { asked: levels, most: config.levels() });
         }
         if let Some(prior) = prior {
-            prior.check_codec(id)?;
+            prior.check_codec(model.id())?;
         }
-        Ok(Self { config, id, prior, levels, lines: encoding.selection(config) })
+        Ok(Self { model, prior, levels, lines: encoding.selection(config) })
     }
 
     fn encode<W: Write>(
@@ -314,15 +331,16 @@ impl<'a> Task<'a> {
         progress: &mut dyn FnMut(u64),
     ) -> Result<(W, EncodeReport), FilesError> {
         let info = source.info().clone();
-        let header =
-            header_from(self.config, self.id, info.sample_rate, info.channels, self.levels)
-                .with_lines(self.lines.kept());
+        let config = self.model.config();
+        let header = header_of(self.model, info.sample_rate, info.channels, self.levels)
+            .with_lines(self.lines.kept());
+        let chunk = self.prior.map_or(header.steps_per_chunk.into(), |p| p.config().steps);
         let output = Counter { inner: output, bytes: 0 };
         let mut writer = TokenWriter::new(output, header.clone(), self.prior)?;
         let channels = usize::from(info.channels);
-        let resampler = StreamResampler::new(info.sample_rate, self.config.sample_rate, channels)?;
+        let resampler = StreamResampler::new(info.sample_rate, config.sample_rate, channels)?;
         let mut input = Input {
-            segment: SEGMENT_STEPS * self.config.samples_per_step(),
+            segment: SEGMENT_STEPS * config.samples_per_step(),
             block: resampler.block_frames().min(BLOCK),
             resampler: Some(resampler),
             planar: Vec::new(),
@@ -332,13 +350,23 @@ impl<'a> Task<'a> {
             source,
             progress,
         };
+        let mut trims = (self.lines.trim > 0.0)
+            .then(|| TrimFinder::new(self.model, channels, chunk, self.lines.trim, cores()));
         let mut segment = input.next()?;
         while !segment.is_empty() {
             let (tokens, next) = coder.code(&segment, || input.next());
-            writer = writer.push(&tokens?)?;
+            let mut tokens = tokens?;
+            if let Some(trims) = &mut trims {
+                tokens = trims.push(&segment, &tokens)?;
+            }
+            writer = writer.push(&tokens)?;
             segment = next?;
         }
-        let rest = coder.finish()?;
+        let mut rest = coder.finish()?;
+        if let Some(trims) = trims {
+            rest.resize(channels, Tokens::new(self.levels));
+            rest = trims.finish(&rest)?;
+        }
         if !rest.is_empty() {
             writer = writer.push(&rest)?;
         }
@@ -385,20 +413,11 @@ pub fn write_tokens<W: Write>(
 /// The header of a file of `model`'s tokens with the first `levels` levels, made from `channels` channels
 /// at `source_rate` Hz. The length is left open.
 pub fn header_of(model: &Model, source_rate: u32, channels: u16, levels: usize) -> Header {
-    header_from(model.config(), model.id(), source_rate, channels, levels)
-}
-
-fn header_from(
-    config: &CodecConfig,
-    model_id: [u8; 16],
-    source_rate: u32,
-    channels: u16,
-    levels: usize,
-) -> Header {
+    let config = model.config();
     let (rate, hop) = (config.sample_rate, config.hop as u32);
     let layout = config.layout().prefix(levels);
     Header {
-        model_id,
+        model_id: model.id(),
         source_rate,
         channels,
         samples: None,

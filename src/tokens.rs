@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::lines::{Grain, Lines, NUMBERS, SLOTS};
+use crate::lines::{Grain, Kept, Lines, Trims};
 
 /// The most levels a layout may have.
 pub const MAX_LEVELS: usize = 16;
@@ -102,6 +102,17 @@ impl Tokens {
         }
     }
 
+    /// Takes the first `steps` steps of `layout` away, or all if there are fewer, and gives them.
+    pub fn take_steps(&mut self, steps: usize, layout: &TokenLayout) -> Self {
+        let take = |(level, codes): (usize, &mut Vec<u16>)| {
+            let count = steps * layout.codes_per_step(level);
+            codes.drain(..count.min(codes.len())).collect()
+        };
+        let levels = self.levels.iter_mut().enumerate().map(take).collect();
+        let lines = self.lines.drain(..steps.min(self.lines.len())).collect();
+        Self { levels, lines }
+    }
+
     /// Appends the codes of `later`, level by level, and its lines; levels that only one of the two has are left
     /// as they are.
     pub fn extend(&mut self, later: &Self) {
@@ -129,14 +140,15 @@ impl TokenDigest {
                     codes.for_each(|code| self.0.update(code.to_be_bytes()));
                 }
                 let Some(lines) = tokens.lines.get(step) else { continue };
-                // A comb's number follows where there is one, a grain's where it is one: without, lines are what they were
-                // before there were such.
-                let numbers = match lines.comb() {
-                    _ if lines.grain() != Grain::NONE => NUMBERS,
-                    Some(_) => SLOTS + 1,
-                    None => SLOTS,
+                // A comb's number follows where there is one, a grain's and trims' where they are some: without, lines are what
+                // they were before there were such.
+                let kept = match lines.comb() {
+                    _ if lines.trims() != Trims::NONE => Kept::All,
+                    _ if lines.grain() != Grain::NONE => Kept::ButTrims,
+                    Some(_) => Kept::SlotsAndComb,
+                    None => Kept::Slots,
                 };
-                let codes = lines.to_codes().into_iter().take(numbers);
+                let codes = lines.to_codes().into_iter().take(kept.numbers());
                 codes.for_each(|code| self.0.update(code.to_be_bytes()));
             }
         }

@@ -50,6 +50,17 @@ impl BitWriter {
         self.pending &= (1 << self.pending_bits) - 1;
     }
 
+    /// Bits so far, those of the bytes that it appends to included.
+    pub fn bits(&self) -> usize {
+        self.bytes.len() * 8 + self.pending_bits as usize
+    }
+
+    /// Writes all bits of another one.
+    pub fn append(&mut self, other: &Self) {
+        other.bytes.iter().for_each(|byte| self.write((*byte).into(), 8));
+        self.write(other.pending as u32, other.pending_bits);
+    }
+
     /// The bytes, the last one filled with zeros.
     pub fn into_bytes(mut self) -> Vec<u8> {
         if self.pending_bits > 0 {

@@ -46,6 +46,7 @@ const PAYLOAD_PRIOR: u8 = 1;
 const FLAG_LINES: u8 = 1;
 const FLAG_COMBS: u8 = 2;
 const FLAG_GRAINS: u8 = 3;
+const FLAG_TRIMS: u8 = 4;
 
 /// Why a header cannot be read, or must not be written.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -342,7 +343,8 @@ impl Header {
             Kept::Nothing => 0,
             Kept::Slots => FLAG_LINES,
             Kept::SlotsAndComb => FLAG_COMBS,
-            Kept::All => FLAG_GRAINS,
+            Kept::ButTrims => FLAG_GRAINS,
+            Kept::All => FLAG_TRIMS,
         };
         let length = FIXED_BYTES + LEVEL_BYTES * self.layout.levels() + prior.len();
         let mut bytes = Vec::with_capacity(length);
@@ -419,7 +421,7 @@ impl Header {
         let warm_up_steps = fields.u16().ok_or_else(short)?;
         let levels = usize::from(fields.u8().ok_or_else(short)?);
         for (feature, value, last_known) in
-            [("payload kind", kind, PAYLOAD_PRIOR), ("flags", flags, FLAG_GRAINS)]
+            [("payload kind", kind, PAYLOAD_PRIOR), ("flags", flags, FLAG_TRIMS)]
         {
             if value > last_known {
                 return Err(HeaderError::UnsupportedFeature { feature, value });
@@ -457,7 +459,8 @@ impl Header {
             lines: match flags {
                 FLAG_LINES => Kept::Slots,
                 FLAG_COMBS => Kept::SlotsAndComb,
-                FLAG_GRAINS => Kept::All,
+                FLAG_GRAINS => Kept::ButTrims,
+                FLAG_TRIMS => Kept::All,
                 _ => Kept::Nothing,
             },
         })

@@ -4,7 +4,7 @@
 //! the end of the next, half of them at the same pitch and nearly half at the same level.
 
 use super::bits::{BitReader, BitWriter};
-use super::{combs, grains};
+use super::{combs, grains, trims};
 use crate::lines::{Kept, LEVELS, Line, Lines, MOST_BENT, MOST_SWELLED, PITCHES, SLOTS};
 
 /// The most bits of a line that goes on, and of one that begins.
@@ -24,22 +24,20 @@ const fn max(a: usize, b: usize) -> usize {
 }
 
 /// Bytes that what is `kept` of the lines of `channels` channels and `steps` steps takes at least and at most.
-pub(super) const fn least_and_most_bytes(
-    kept: Kept,
-    channels: usize,
-    steps: usize,
-) -> (usize, usize) {
-    let (least, most) = match kept {
-        Kept::Nothing => (0, 0),
-        Kept::Slots => (1, steps * STEP_BITS + NEXT_BITS),
-        Kept::SlotsAndComb => (2, steps * (STEP_BITS + combs::STEP_BITS) + 2 * NEXT_BITS),
-        Kept::All => (
-            2 + grains::LEAST_BITS,
-            steps * (STEP_BITS + combs::STEP_BITS + grains::STEP_BITS)
-                + 2 * NEXT_BITS
-                + grains::PERIOD_BITS,
-        ),
-    };
+pub(super) fn least_and_most_bytes(kept: Kept, channels: usize, steps: usize) -> (usize, usize) {
+    let (mut least, mut most) = (0, 0);
+    let parts = [
+        (kept.any(), 1, NEXT_BITS, STEP_BITS),
+        (kept.combs(), 1, NEXT_BITS, combs::STEP_BITS),
+        (kept.grains(), grains::LEAST_BITS, grains::PERIOD_BITS, grains::STEP_BITS),
+        (kept.trims(), 1, trims::KIND_BITS, trims::STEP_BITS),
+    ];
+    for (there, fewest, once, step) in parts {
+        if there {
+            least += fewest;
+            most += once + step * steps;
+        }
+    }
     ((channels * least).div_ceil(8), (channels * most).div_ceil(8))
 }
 
@@ -55,6 +53,9 @@ pub(super) fn write(writer: &mut BitWriter, kept: Kept, lines: &[Lines]) {
     if kept.grains() {
         grains::write(writer, lines);
     }
+    if kept.trims() {
+        trims::write(writer, lines);
+    }
 }
 
 /// Reads what is `kept` of the lines of a channel in a chunk of `steps` steps; `None` when no lines have these bits.
@@ -68,6 +69,9 @@ pub(super) fn read(reader: &mut BitReader, kept: Kept, steps: usize) -> Option<V
     }
     if kept.grains() {
         grains::read(reader, &mut lines)?;
+    }
+    if kept.trims() {
+        trims::read(reader, &mut lines)?;
     }
     Some(lines)
 }

@@ -61,6 +61,7 @@
 //! ```
 
 mod ahead;
+mod arithmetic;
 pub mod bits;
 mod chunk;
 mod combs;
@@ -74,6 +75,7 @@ mod payload;
 mod reader;
 mod repair;
 mod summary;
+mod trims;
 mod varint;
 mod window;
 mod writer;
@@ -89,4 +91,5 @@ pub use payload::{Coded, CoderError, PayloadCoder};
 pub use reader::{ContainerReader, Item, ReadError};
 pub use repair::{Repair, RepairError, repair};
 pub use summary::{LevelSummary, Summary};
+pub(crate) use trims::Before as TrimBefore;
 pub use writer::{ContainerWriter, WriteError};

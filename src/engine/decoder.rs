@@ -14,7 +14,7 @@ use super::schedule::{Schedule, normalize_cost, product_cost, split};
 use super::step::{Phase, Progress, Work};
 use super::synthesis::{Grains, SynthesisState};
 use crate::config::CodecConfig;
-use crate::lines::{Comb, Lines};
+use crate::lines::{Comb, Lines, Trims};
 
 /// A part of the decoder's work on a step.
 #[derive(Debug, Clone)]
@@ -154,7 +154,7 @@ struct State {
     frame: u64,
     /// Steps at work, or those that were at work last.
     steps: usize,
-    /// Lines at the end of these steps, behind those of the step before them; of interest are combs and grains.
+    /// Lines at the end of these steps, behind those of the step before them; of interest are combs, grains and trims.
     lines: Box<[Lines]>,
 }
 
@@ -242,8 +242,8 @@ impl StreamDecoder {
     }
 
     /// As [`process_into`](Self::process_into), with noise of the grains of `lines`, one for each step, that their combs
-    /// shape; what stands in slots is for a [`LinePlayer`](crate::lines::LinePlayer). A step whose lines are missing
-    /// has neither.
+    /// shape, and with their trims; what stands in slots is for a [`LinePlayer`](crate::lines::LinePlayer). A step whose lines are
+    /// missing has none of it.
     ///
     /// # Errors
     /// As [`process_into`](Self::process_into).
@@ -322,7 +322,7 @@ impl StreamDecoder {
         self.begin_with_lines(codes, levels, &Lines::NONE)
     }
 
-    /// As [`begin`](Self::begin), with the comb and the grain of `lines`, as
+    /// As [`begin`](Self::begin), with the comb, the grain and the trims of `lines`, as
     /// [`process_with_lines`](Self::process_with_lines) does it.
     ///
     /// # Errors
@@ -534,10 +534,14 @@ impl State {
         let width = weights.head.outputs();
         let per_step = weights.layout.frames_per_step();
         let head = &mut self.head[frame * width..][..width];
+        let (step, place) = (frame / per_step, frame % per_step);
+        let trims = self.lines[step + 1].trims();
+        if trims != Trims::NONE {
+            weights.synthesis.trim(trims, &mut head[..weights.synthesis.magnitudes()]);
+        }
         if let Some(colour) = &mut self.colour {
             colour.tint(&mut head[..weights.synthesis.magnitudes()]);
         }
-        let (step, place) = (frame / per_step, frame % per_step);
         let [before, now] = [self.lines[step], self.lines[step + 1]].map(|lines| lines.grain());
         let grains = Grains { before, now, place };
         weights.synthesis.learned(kernels, number, head, grains, &mut self.synthesis);

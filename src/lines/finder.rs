@@ -68,17 +68,20 @@ pub struct Selection {
     pub beside: u8,
     /// Steps that a grain stays for: 1, 2 or 4, or 0 for no grains. They are found only where codes are looked for.
     pub grain: u8,
+    /// By how much a bit spent on trims has to bring their squared errors down, in dB squared; 0 for no trims. They are found
+    /// only in files.
+    pub trim: f32,
 }
 
 impl Selection {
-    /// Those that stand out most: 0.1 kbps or so where there are any, and as much again for grains.
+    /// Those that stand out most: 0.1 kbps or so where there are any, as much again for grains, and somewhat more for trims.
     pub const FEW: Self =
-        Self { most: 3, begins: 34.0, goes_on: 26.0, comb: 4, beside: 1, grain: 4 };
+        Self { most: 3, begins: 34.0, goes_on: 26.0, comb: 4, beside: 1, grain: 4, trim: 8.0 };
     /// None at all.
-    pub const NONE: Self = Self { most: 0, comb: 0, grain: 0, ..Self::FEW };
-    /// All that are worth drawing: up to 0.5 kbps, and nearly as much again for grains.
+    pub const NONE: Self = Self { most: 0, comb: 0, grain: 0, trim: 0.0, ..Self::FEW };
+    /// All that are worth drawing: up to 0.5 kbps, nearly as much again for grains, and half of it for trims.
     pub const MANY: Self =
-        Self { most: SLOTS, begins: 18.0, goes_on: 12.0, comb: 3, beside: 0, grain: 1 };
+        Self { most: SLOTS, begins: 18.0, goes_on: 12.0, comb: 3, beside: 0, grain: 1, trim: 4.0 };
 
     /// With few bits for codes a line costs what codes could have had: at the rates of five levels of the shipped
     /// model and below, in bits a second, only what stands out most is drawn.
@@ -97,7 +100,8 @@ impl Selection {
     /// What there may be.
     pub fn kept(&self) -> Kept {
         match (self.grain, self.comb, self.most) {
-            (1.., ..) => Kept::All,
+            _ if self.trim > 0.0 => Kept::All,
+            (1.., ..) => Kept::ButTrims,
             (0, 1.., _) => Kept::SlotsAndComb,
             (0, 0, 1..) => Kept::Slots,
             (0, 0, 0) => Kept::Nothing,

@@ -10,7 +10,8 @@
 //! the engine's decoder shapes its noise by it.
 //!
 //! What noise is left need not be any noise either: a [`Grain`] says which, where codes are looked for by listening
-//! ([`Codec::searching_encoder`](crate::codec::Codec::searching_encoder)).
+//! ([`Codec::searching_encoder`](crate::codec::Codec::searching_encoder)). And where all that comes out too loud or too soft,
+//! [`Trims`] put it right, in files.
 //!
 //! [`LineFinder`] looks at what is encoded, [`LinePlayer`] draws into what was decoded; neither knows of a
 //! network, and both are of one channel and allocate nothing once they are made.
@@ -37,6 +38,7 @@ mod comb_finder;
 mod finder;
 mod grain;
 mod player;
+mod trims;
 
 pub(crate) use comb::Teeth;
 pub use comb::{
@@ -48,11 +50,15 @@ pub use finder::{LineFinder, Selection};
 pub(crate) use grain::grain_bins;
 pub use grain::{GRAIN_BANDS, GRAIN_EDGES, Grain};
 pub use player::LinePlayer;
+pub(crate) use trims::trim_ranges;
+pub use trims::{MOST_TRIMMED, TRIM_BANDS, TRIM_EDGES, TRIM_STEP, Trims};
 
 /// The most lines at a time, beside a comb.
 pub const SLOTS: usize = 8;
-/// Numbers that the lines of a step are: one for each slot, one for the comb, and one for each band of the grain.
-pub const NUMBERS: usize = SLOTS + 1 + GRAIN_BANDS;
+/// Numbers that the lines of a step are: one for each slot, one for the comb, and one for each band of the grain and of the trims.
+pub const NUMBERS: usize = BUT_TRIMS + TRIM_BANDS;
+/// Those that come before the trims'.
+const BUT_TRIMS: usize = SLOTS + 1 + GRAIN_BANDS;
 /// The lowest pitch, in Hz.
 pub const LOWEST: f64 = 512.0;
 /// Pitches of an octave: 9.4 cents lie between two.
@@ -102,18 +108,20 @@ impl Line {
 }
 
 /// The lines at the end of a step, in slots: what stands in a slot at the end of two steps that follow one another
-/// is the same line, which went from one to the other. And those of a comb, if there is one, and the grain of what noise
-/// there is between them.
+/// is the same line, which went from one to the other. And those of a comb, if there is one, the grain of what noise
+/// there is between them, and the trims of all but those in slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Lines {
     slots: [Option<Line>; SLOTS],
     comb: Option<Comb>,
     grain: Grain,
+    trims: Trims,
 }
 
 impl Lines {
     /// None at all.
-    pub const NONE: Self = Self { slots: [None; SLOTS], comb: None, grain: Grain::NONE };
+    pub const NONE: Self =
+        Self { slots: [None; SLOTS], comb: None, grain: Grain::NONE, trims: Trims::NONE };
 
     /// By slot.
     pub fn slots(&self) -> &[Option<Line>; SLOTS] {
@@ -147,6 +155,16 @@ impl Lines {
         self.grain = grain;
     }
 
+    /// The trims.
+    pub fn trims(&self) -> Trims {
+        self.trims
+    }
+
+    /// Puts `trims` in their place.
+    pub fn set_trims(&mut self, trims: Trims) {
+        self.trims = trims;
+    }
+
     /// All there are in slots.
     pub fn iter(&self) -> impl Iterator<Item = Line> {
         self.slots.iter().copied().flatten()
@@ -166,16 +184,21 @@ impl Lines {
             .all(|now| before.replace(now).is_none_or(|before| before.may_precede(now)))
     }
 
-    /// As numbers: for each slot 0, or `1 + 32 pitch + level`; then that of the comb, or 0; then the rows of the grain.
+    /// As numbers: for each slot 0, or `1 + 32 pitch + level`; then that of the comb, or 0; then the rows of the grain; then
+    /// the trims, 0, 1, -1, 2, -2 and so on being 0, 1, 2, 3 and 4.
     ///
     /// ```
-    /// use tessera_codec::lines::{Comb, Grain, Line, Lines};
+    /// use tessera_codec::lines::{Comb, Grain, Line, Lines, Trims};
     ///
     /// let mut lines = Lines::NONE;
     /// lines.set(2, Line::new(100, 20));
     /// lines.set_comb(Comb::new(50, [3, 1]));
     /// lines.set_grain(Grain::new([0, 5, 6, 7]));
-    /// assert_eq!(lines.to_codes(), [0, 0, 3221, 0, 0, 0, 0, 0, 814, 0, 5, 6, 7]);
+    /// let mut trims = [0; 24];
+    /// trims[1] = -2;
+    /// lines.set_trims(Trims::new(trims).unwrap());
+    /// let codes = lines.to_codes();
+    /// assert_eq!(codes[..16], [0, 0, 3221, 0, 0, 0, 0, 0, 814, 0, 5, 6, 7, 0, 4, 0]);
     /// assert_eq!(Lines::from_codes(&lines.to_codes()), Some(lines));
     /// ```
     pub fn to_codes(&self) -> [u16; NUMBERS] {
@@ -184,12 +207,13 @@ impl Lines {
             *code = line.map_or(0, |l| 1 + l.pitch * u16::from(LEVELS) + u16::from(l.level));
         }
         codes[SLOTS] = self.comb.map_or(0, Comb::to_code);
-        codes[SLOTS + 1..].copy_from_slice(&self.grain.rows().map(u16::from));
+        codes[SLOTS + 1..BUT_TRIMS].copy_from_slice(&self.grain.rows().map(u16::from));
+        codes[BUT_TRIMS..].copy_from_slice(&self.trims.to_codes());
         codes
     }
 
-    /// The reverse of [`to_codes`](Self::to_codes), of the numbers of all slots, and the comb's and the grain's if they are
-    /// given; `None` where there is a number that no line, comb or grain has, and when there are fewer or more numbers.
+    /// The reverse of [`to_codes`](Self::to_codes), of the numbers of all slots, and the comb's, the grain's and the trims' if they
+    /// are given; `None` where there is a number that none of them has, and when there are fewer or more numbers.
     pub fn from_codes(codes: &[u16]) -> Option<Self> {
         let (slots, rest) = codes.split_at_checked(SLOTS)?;
         let mut lines = Self::NONE;
@@ -203,13 +227,17 @@ impl Lines {
         if *comb > 0 {
             lines.comb = Some(Comb::from_code(*comb)?);
         }
-        if !rows.is_empty() {
-            let rows: [u16; GRAIN_BANDS] = rows.try_into().ok()?;
-            let mut own = [0; GRAIN_BANDS];
-            for (row, number) in own.iter_mut().zip(rows) {
-                *row = u8::try_from(number).ok()?;
-            }
-            lines.grain = Grain::new(own);
+        if rows.is_empty() {
+            return Some(lines);
+        }
+        let (rows, trims) = rows.split_at_checked(GRAIN_BANDS)?;
+        let mut own = [0; GRAIN_BANDS];
+        for (row, number) in own.iter_mut().zip(rows) {
+            *row = u8::try_from(*number).ok()?;
+        }
+        lines.grain = Grain::new(own);
+        if !trims.is_empty() {
+            lines.trims = Trims::from_codes(trims)?;
         }
         Some(lines)
     }
@@ -226,6 +254,8 @@ pub enum Kept {
     /// Those in slots, and combs.
     SlotsAndComb,
     /// Those in slots, combs and grains.
+    ButTrims,
+    /// Those in slots, combs, grains and trims.
     All,
 }
 
@@ -237,11 +267,16 @@ impl Kept {
 
     /// Whether there may be combs.
     pub fn combs(self) -> bool {
-        matches!(self, Self::SlotsAndComb | Self::All)
+        matches!(self, Self::SlotsAndComb | Self::ButTrims | Self::All)
     }
 
     /// Whether there may be grains.
     pub fn grains(self) -> bool {
+        matches!(self, Self::ButTrims | Self::All)
+    }
+
+    /// Whether there may be trims.
+    pub fn trims(self) -> bool {
         self == Self::All
     }
 
@@ -251,32 +286,33 @@ impl Kept {
             Self::Nothing => 0,
             Self::Slots => SLOTS,
             Self::SlotsAndComb => SLOTS + 1,
+            Self::ButTrims => BUT_TRIMS,
             Self::All => NUMBERS,
         }
     }
 
     /// Whether this is all that there is in `lines`.
     pub fn is_all_of(self, lines: &[Lines]) -> bool {
-        match self {
-            Self::Nothing => lines.is_empty(),
-            Self::Slots => {
-                lines.iter().all(|lines| lines.comb.is_none() && lines.grain == Grain::NONE)
-            }
-            Self::SlotsAndComb => lines.iter().all(|lines| lines.grain == Grain::NONE),
-            Self::All => true,
+        if self == Self::Nothing {
+            return lines.is_empty();
         }
+        lines.iter().all(|lines| {
+            (self.combs() || lines.comb.is_none())
+                && (self.grains() || lines.grain == Grain::NONE)
+                && (self.trims() || lines.trims == Trims::NONE)
+        })
     }
 
     /// What has so many numbers.
     pub fn of_numbers(numbers: usize) -> Option<Self> {
-        [Self::Nothing, Self::Slots, Self::SlotsAndComb, Self::All]
+        [Self::Nothing, Self::Slots, Self::SlotsAndComb, Self::ButTrims, Self::All]
             .into_iter()
             .find(|kept| kept.numbers() == numbers)
     }
 }
 
 /// Frequencies of all pitches in Hz, out of operations that are the same on every machine.
-fn frequencies() -> impl Iterator<Item = f64> {
+pub(crate) fn frequencies() -> impl Iterator<Item = f64> {
     // 2^(1/128)
     const RATIO: f64 = 1.005_429_901_112_802_7;
     (0..PITCHES).scan(LOWEST, |next, pitch| {
@@ -344,12 +380,16 @@ mod tests {
         assert_eq!(Lines::from_codes(&codes[..7]), None);
         assert_eq!(Lines::from_codes(&codes[..9]), Some(lines), "without a grain");
         assert_eq!(Lines::from_codes(&codes[..12]), None, "three of four bands");
+        assert_eq!(Lines::from_codes(&codes[..13]), Some(lines), "without trims");
+        assert_eq!(Lines::from_codes(&codes[..36]), None, "23 of 24 bands");
         codes[8] = 1;
         assert_eq!(Lines::from_codes(&codes), None);
         codes[8] = 0;
         codes[12] = 256;
         assert_eq!(Lines::from_codes(&codes), None);
-        codes[12] = 0;
+        (codes[12], codes[13]) = (0, 13);
+        assert_eq!(Lines::from_codes(&codes), None);
+        codes[13] = 0;
         codes[7] += 1;
         assert_eq!(Lines::from_codes(&codes), None);
     }

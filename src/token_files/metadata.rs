@@ -89,12 +89,11 @@ impl Metadata {
             return Err(TokenFileError::damaged(format, reason));
         }
         let lines = Kept::of_numbers(self.lines).ok_or_else(|| {
-            let [slots, both, all] =
-                [Kept::Slots, Kept::SlotsAndComb, Kept::All].map(Kept::numbers);
-            let reason = format!(
-                "lines of {} numbers, and there are {slots}, {both}, {all} or none",
-                self.lines
-            );
+            let numbers =
+                [Kept::Slots, Kept::SlotsAndComb, Kept::ButTrims, Kept::All].map(Kept::numbers);
+            let numbers = numbers.map(|n| n.to_string()).join(", ");
+            let reason =
+                format!("lines of {} numbers, and there are {numbers} or none", self.lines);
             TokenFileError::damaged(format, reason)
         })?;
         let steps_per_chunk =

@@ -96,17 +96,11 @@ impl FileCoder {
             let effort = Effort::moves(MOVES * usize::from(self.effort(source.info())));
             let at_once = (effort.at_once / files_at_once).max(1);
             let effort = Effort { at_once, stop: &stop, ..effort };
-            return files::encode_searching(codec, effort, prior, source, encoding, output, watch);
+            return files::encode_searching(
+                model, codec, effort, prior, source, encoding, output, watch,
+            );
         }
         files::encode_with(model, prior, source, encoding, output, watch)
-    }
-
-    /// Whether fewer levels are the first of more: codes that are looked for depend on how many there are.
-    pub fn nests(&self) -> bool {
-        #[cfg(feature = "train")]
-        return self.codec.is_none();
-        #[cfg(not(feature = "train"))]
-        true
     }
 
     /// The effort for a source: as asked, or by its length.

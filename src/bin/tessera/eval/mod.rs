@@ -13,11 +13,10 @@ use serde_json::{Value, json};
 use tessera_codec::audio::{WavFormat, WavSink, open, resample_all};
 use tessera_codec::bitstream::{ContainerReader, OutputFile, Overwrite};
 use tessera_codec::engine::Model;
-use tessera_codec::files::{self, Encoding};
+use tessera_codec::files;
 use tessera_codec::metrics::{self, CodebookStats, Meter};
 use tessera_codec::prior::Prior;
 use tessera_codec::token_files::TokenFile;
-use tessera_codec::tokens;
 
 use crate::effort::{EffortArgs, FileCoder};
 use crate::entropy::EntropyArgs;
@@ -210,11 +209,11 @@ pub fn run(args: Args) -> Result<Outcome> {
         Progress::new(clips.len() as u64, "[{bar:40}] {pos}/{len}  {msg}  {eta} left");
     for (done, (name, path)) in clips.iter().enumerate() {
         progress.update(done as u64, || format!("{done} of {}: {name}", clips.len()));
-        let tokens = Tokens::of(&coder, &model, prior, path, &counts, &interrupt);
-        let result = tokens.and_then(|tokens| {
-            let measure = Measure { model: &model, prior, meter: &meter, name, tokens: &tokens };
+        let coded = Coded::of(&coder, &model, prior, path, &counts, &interrupt);
+        let result = coded.and_then(|coded| {
+            let measure = Measure { model: &model, prior, meter: &meter, name, coded: &coded };
             let rows = measure.rows(&tables, destination.as_ref())?;
-            for channel in tokens.files.last().into_iter().flat_map(|(_, file)| file.channels()) {
+            for channel in coded.tokens(prior)?.channels() {
                 stats.add_tokens(channel)?;
             }
             Ok(rows)
@@ -256,16 +255,14 @@ pub fn run(args: Args) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// A clip and its tokens.
-struct Tokens {
+/// A clip and its files of tokens.
+struct Coded {
     clip: Clip,
-    /// By what they were encoded with: those of the most levels wanted, with each selection of lines that some number of levels
-    /// has; or those of each number of levels, where fewer are not the first of more. The last have the most.
-    files: Vec<(Encoding, TokenFile)>,
-    nests: bool,
+    /// By the number of their levels.
+    files: Vec<(usize, Vec<u8>)>,
 }
 
-impl Tokens {
+impl Coded {
     fn of(
         coder: &FileCoder,
         model: &Model,
@@ -276,57 +273,36 @@ impl Tokens {
     ) -> Result<Self> {
         // Read first: it checks the length.
         let clip = Clip::read(path)?;
-        let mut tokens = Self { clip, files: Vec::new(), nests: coder.nests() };
-        // What is looked for depends on the prior; else it is early for it.
-        let prior = prior.filter(|_| !tokens.nests);
-        let most = counts.iter().copied().max().unwrap_or(1);
-        for &count in counts {
-            let encoding = tokens.encoding(model, count, most);
-            if tokens.files.iter().any(|(known, _)| *known == encoding) {
-                continue;
-            }
+        let file = |&levels: &usize| {
             let (watched, label) = (interrupt.clone(), path.display().to_string());
             let mut source = Interruptible { source: open(path)?, interrupt: watched, path: label };
             let (tsr, _) = coder.encode(
                 model,
                 prior,
                 &mut source,
-                encoding,
+                levels.into(),
                 Vec::new(),
                 1,
                 interrupt,
                 &mut |_| {},
             )?;
-            let mut reader = ContainerReader::open(Cursor::new(tsr))?;
-            files::attach(&mut reader, prior)?;
-            tokens.files.push((encoding, TokenFile::from_tsr(&mut reader, encoding.levels)?));
-        }
-        Ok(tokens)
-    }
-
-    /// What tokens for so many levels are encoded with, of `most` at most.
-    fn encoding(&self, model: &Model, levels: usize, most: usize) -> Encoding {
-        let lines = Some(Encoding::from(levels).selection(model.config()));
-        Encoding { levels: if self.nests { most } else { levels }, lines }
-    }
-
-    /// The file as `encode` writes it with fewer levels: where they nest, a prefix of the levels is what the encoder would
-    /// have made.
-    fn first_levels(&self, model: &Model, prior: Option<&Prior>, levels: usize) -> Result<Vec<u8>> {
-        let most = self.files.last().map_or(levels, |(encoding, _)| encoding.levels);
-        let encoding = self.encoding(model, levels, most);
-        let file = self.files.iter().find(|(known, _)| *known == encoding).map(|(_, file)| file);
-        let file = file.context("the tokens of a clip in memory are lost")?;
-        let header = file.header();
-        let samples = header.samples.context("the length of a clip in memory is lost")?;
-        let first = |tokens: &tokens::Tokens| tokens::Tokens {
-            levels: tokens.levels.iter().take(levels).cloned().collect(),
-            lines: tokens.lines.clone(),
+            Ok((levels, tsr))
         };
-        let tokens: Vec<_> = file.channels().iter().map(first).collect();
-        let header = files::header_of(model, header.source_rate, header.channels, levels)
-            .with_lines(header.lines);
-        Ok(files::write_tokens(header, prior, &tokens, samples, Vec::new())?)
+        Ok(Self { clip, files: counts.iter().map(file).collect::<Result<_>>()? })
+    }
+
+    /// The file with so many levels.
+    fn file(&self, levels: usize) -> Result<&[u8]> {
+        let file = self.files.iter().find(|(own, _)| *own == levels);
+        Ok(file.map(|(_, file)| file.as_slice()).context("the tokens of a clip are lost")?)
+    }
+
+    /// The tokens of the file with the most levels.
+    fn tokens(&self, prior: Option<&Prior>) -> Result<TokenFile> {
+        let levels = self.files.iter().map(|(levels, _)| *levels).max().unwrap_or(1);
+        let mut reader = ContainerReader::open(Cursor::new(self.file(levels)?))?;
+        files::attach(&mut reader, prior)?;
+        Ok(TokenFile::from_tsr(&mut reader, levels)?)
     }
 }
 
@@ -336,13 +312,13 @@ struct Measure<'a> {
     prior: Option<&'a Prior>,
     meter: &'a Meter,
     name: &'a str,
-    tokens: &'a Tokens,
+    coded: &'a Coded,
 }
 
 impl Measure<'_> {
     /// The clip's row of every table.
     fn rows(&self, tables: &[Table], destination: Option<&Destination<'_>>) -> Result<Vec<Row>> {
-        let original = &self.tokens.clip;
+        let original = &self.coded.clip;
         let reference = at_meter_rate(original)?;
         let one = |table: &Table| -> Result<Row> {
             let (bytes, decoded) = match table.coder {
@@ -370,17 +346,17 @@ impl Measure<'_> {
 
     /// Size of the file with the first `levels`, and the sound it decodes to.
     fn decode(&self, levels: usize) -> Result<(usize, Clip)> {
-        let file = self.tokens.first_levels(self.model, self.prior, levels)?;
-        let mut channels = vec![Vec::new(); self.tokens.clip.channels.len()];
+        let file = self.coded.file(levels)?;
+        let mut channels = vec![Vec::new(); self.coded.clip.channels.len()];
         let mut sink = |block: &[Vec<f32>]| {
             channels.iter_mut().zip(block).for_each(|(all, part): (&mut Vec<f32>, _)| {
                 all.extend_from_slice(part);
             });
             Ok(())
         };
-        let mut reader = ContainerReader::open(Cursor::new(&file))?;
+        let mut reader = ContainerReader::open(Cursor::new(file))?;
         files::decode_with(self.model, self.prior, &mut reader, &mut sink, &mut |_| {})?;
-        Ok((file.len(), Clip { channels, rate: self.tokens.clip.rate }))
+        Ok((file.len(), Clip { channels, rate: self.coded.clip.rate }))
     }
 }
 
