@@ -190,12 +190,13 @@ mod tests {
     fn bits_as_documented() {
         let mut writer = BitWriter::new();
         let mut encoder = Encoder::new(&mut writer);
-        // 0 to 49151, then 0 to 24575 (a bit 0, and 0 to 49151), then 24576 to 49151 (all but the middle: 16384 to 65535).
+        // 0 to 49151, then 0 to 24575 (a bit 0, and 0 to 49151 again), then 24576 to 49151 (the middle, of which it is
+        // 16384 to 65535).
         for (yes, share) in [(true, 192), (true, 128), (false, 128)] {
             encoder.write(yes, share);
         }
         encoder.finish();
-        digits::check(&writer.into_bytes(), "0 0 1 1");
+        digits::check(&writer.into_bytes(), "0 1 0 0");
     }
 
     #[test]

@@ -213,8 +213,11 @@ mod tests {
 
     #[test]
     fn bits_as_documented() {
+        let mut bands = [0; TRIM_BANDS];
+        bands[0] = 1;
+        digits::check(&bits(&with_trims(&[bands])), "11 1101111110111");
         // 13 values that have nothing to do with one another take four bits each.
-        let wild = |step: i8| std::array::from_fn(|band| ((band as i8 * 5 + step * 7) % 13) - 6);
+        let wild = |step: usize| std::array::from_fn(|band| ((band * 5 + step * 7) % 13) as i8 - 6);
         let steps: Vec<_> = (0..3).map(wild).collect();
         let digits: String =
             steps.iter().flatten().map(|trim| format!("{:04b}", trim + MOST_TRIMMED)).collect();

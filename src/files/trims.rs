@@ -312,3 +312,147 @@ impl Channel {
         tokens
     }
 }
+
+#[cfg(all(test, feature = "embedded-model"))]
+mod tests {
+    use super::*;
+    use crate::engine::StreamEncoder;
+    use crate::lines::Line;
+
+    const CHUNK: usize = 8;
+
+    /// Noise, its tokens, and what they decode to, as late as they are.
+    fn noise(model: &Model, steps: usize) -> (Vec<f32>, Tokens, Vec<f32>) {
+        let mut state = 1u32;
+        let sound: Vec<f32> = (0..steps * model.chunk_samples())
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                ((state >> 8) as f32 / (1 << 23) as f32 - 1.0) * 0.2
+            })
+            .collect();
+        let mut codes = vec![0; steps * model.codes_per_step(4)];
+        let mut encoder = StreamEncoder::with_batch(model, 16);
+        let mut done = 0;
+        for piece in sound.chunks(model.chunk_samples()) {
+            done += encoder.process_into(piece, 4, &mut codes[done..]).unwrap().produced;
+        }
+        let mut tokens = Tokens::new(4);
+        tokens.extend_steps(&codes, model.layout());
+        let mut decoder = StreamDecoder::with_batch(model, 16);
+        let mut decoded = vec![0.0; sound.len() + decoder.latency_samples()];
+        let given = decoder.process_into(&codes, 4, &mut decoded).unwrap().produced;
+        decoder.finish(&mut decoded[given..]).unwrap();
+        (sound, tokens, decoded.split_off(decoder.latency_samples()))
+    }
+
+    fn found(
+        model: &Model,
+        sound: &[f32],
+        tokens: &Tokens,
+        pieces: usize,
+        threads: usize,
+    ) -> Tokens {
+        let mut finder = TrimFinder::new(model, 2, CHUNK, 4.0, threads);
+        let (mut tokens, mut all) = (tokens.clone(), [Tokens::new(4), Tokens::new(4)]);
+        let mut take = |new: Vec<Tokens>| {
+            all.iter_mut().zip(&new).for_each(|(all, new)| all.extend(new));
+        };
+        for sound in sound.chunks(pieces * model.chunk_samples()) {
+            let part = tokens.take_steps(pieces, model.layout());
+            take(finder.push(&[sound.to_vec(), sound.to_vec()], &[part.clone(), part]).unwrap());
+        }
+        let none = Tokens::new(4);
+        take(finder.finish(&[none.clone(), none]).unwrap());
+        let [left, right] = all;
+        assert!(left == right, "channels are trimmed alike");
+        left
+    }
+
+    #[test]
+    fn what_is_too_soft_is_made_louder() {
+        let model = Model::shipped().unwrap();
+        let (_, tokens, decoded) = noise(&model, 20);
+        let louder: Vec<f32> = decoded.iter().map(|x| x * 1.995).collect();
+        let trimmed = found(&model, &louder, &tokens, 20, 1);
+        assert_eq!(trimmed.levels, tokens.levels);
+        assert_eq!(trimmed.lines.len(), 20);
+        for (step, lines) in trimmed.lines.iter().enumerate() {
+            assert_eq!(lines.trims().bands(), [2; TRIM_BANDS], "step {step}");
+        }
+        let same = found(&model, &decoded, &tokens, 20, 1);
+        assert!(same.lines.iter().all(|lines| lines.trims() == Trims::NONE));
+    }
+
+    #[test]
+    fn trims_bring_levels_closer() {
+        let model = Model::shipped().unwrap();
+        let (sound, tokens, _) = noise(&model, 24);
+        let off = |tokens: &Tokens| {
+            let look = Arc::new(Look::new(&model, CHUNK, 0.0));
+            let mut finder = TrimFinder::new(&model, 1, CHUNK, 0.0, 1);
+            let channel = &mut finder.streams[0];
+            channel.look = look;
+            channel.sound.extend_from_slice(&sound);
+            channel.decode(tokens).unwrap();
+            let errors = channel.errors.iter().flatten().flatten();
+            errors.map(|db| db * db).sum::<f32>() / channel.errors.len() as f32
+        };
+        // Half of all levels: the codes know of the others.
+        let soft: Vec<Lines> = tokens.levels[0]
+            .iter()
+            .map(|_| {
+                let mut lines = Lines::NONE;
+                lines.set_trims(Trims::new([-2; TRIM_BANDS]).unwrap());
+                lines
+            })
+            .collect();
+        let softer = off(&Tokens { lines: soft, ..tokens.clone() });
+        let (before, after) = (off(&tokens), off(&found(&model, &sound, &tokens, 24, 1)));
+        assert!(after <= before && before < softer, "{after}, {before}, {softer}");
+    }
+
+    #[test]
+    fn pieces_and_threads_change_nothing() {
+        let model = Model::shipped().unwrap();
+        let (sound, mut tokens, _) = noise(&model, 30);
+        let sound: Vec<f32> =
+            sound.iter().enumerate().map(|(n, x)| x * (1.0 + (n / 9000 % 3) as f32)).collect();
+        tokens.lines = vec![Lines::NONE; 30];
+        tokens.lines[9].set(1, Line::new(300, 25));
+        let once = found(&model, &sound, &tokens, 30, 1);
+        assert!(once.lines.iter().any(|lines| lines.trims() != Trims::NONE));
+        assert_eq!(once.lines[9].slots()[1], Line::new(300, 25));
+        for (pieces, threads) in [(1, 1), (7, 2), (3, 4)] {
+            assert!(found(&model, &sound, &tokens, pieces, threads) == once, "{pieces}, {threads}");
+        }
+    }
+
+    #[test]
+    fn bits_are_spent_where_they_are_worth_it() {
+        let model = Model::shipped().unwrap();
+        let decide = |worth: f32, errors: &[Errors]| Look::new(&model, CHUNK, worth).decide(errors);
+        let mut errors = vec![[Some(0.0); TRIM_BANDS]; CHUNK];
+        for (step, errors) in errors.iter_mut().enumerate() {
+            errors[5] = Some(if step < 4 { 1.0 } else { 7.0 });
+            errors[9] = if step % 2 == 0 { Some(-10.0) } else { None };
+        }
+        let bands: Vec<_> = decide(4.0, &errors).iter().map(|trims| trims.bands()).collect();
+        assert!(bands[..4].iter().all(|bands| bands[5] == 0));
+        assert!(bands[4..].iter().all(|bands| bands[5] == 2));
+        assert!(bands.iter().all(|bands| bands[9] == -3), "what nobody hears may stay");
+        assert!(decide(1000.0, &errors).iter().all(|trims| *trims == Trims::NONE));
+        assert!(decide(4.0, &[]).is_empty());
+    }
+
+    #[test]
+    fn lines_are_not_of_their_bands() {
+        let model = Model::shipped().unwrap();
+        let look = Look::new(&model, CHUNK, 4.0);
+        let mut lines = Lines::NONE;
+        // 2048 Hz: bins of 25 Hz from 1973 to 2123 Hz.
+        lines.set(0, Line::new(256, 20));
+        assert_eq!(look.of_lines(&lines, &Lines::NONE), [79..85]);
+        assert_eq!(look.of_lines(&lines, &lines).len(), 2);
+        assert!(look.of_lines(&Lines::NONE, &Lines::NONE).is_empty());
+    }
+}

@@ -36,8 +36,8 @@ def read_header(data):
         "source_rate channels samples codec_rate hop pre_skip kind flags steps_per_chunk warm_up_steps levels"
     ).split()
     header = dict(zip(names, struct.unpack_from(">IHQIIIBBBHB", data, 28)))
-    check(header["kind"] == 0 and header["flags"] in (0, 1, 2, 3), "payload kind or flags")
-    header["lines"] = (0, SLOTS, SLOTS + 1, SLOTS + 1 + BANDS)[header["flags"]]
+    check(header["kind"] == 0 and header["flags"] in range(5), "payload kind or flags")
+    header["lines"] = (0, SLOTS, SLOTS + 1, SLOTS + 1 + BANDS, SLOTS + 1 + BANDS + TRIMS)[header["flags"]]
     header["model_id"] = data[12:28].hex()
     n = header["levels"]
     check(length == 64 + 4 * n, "header length")
@@ -115,11 +115,26 @@ class Bits:
         return most
 
 
-SLOTS, PITCHES, LEVELS, BANDS = 8, 640, 32, 4
+SLOTS, PITCHES, LEVELS, BANDS, TRIMS, MOST_TRIMMED = 8, 640, 32, 4, 24, 6
 COMB_PITCHES = 144
 PITCH_LENGTHS = (8, 7, 6, 6, 5, 5, 4, 1, 4, 5, 6, 6, 7, 7, 8, 4, 3)
 STRENGTH_LENGTHS = (1, 8, 10, 10, 5, 5, 7, 9, 4, 5, 5, 6, 5, 4, 3, 4)
 FIRST_STRENGTH_LENGTHS = (0, 6, 6, 6, 6, 3, 4, 6, 3, 2, 4, 6, 4, 3, 4, 5)
+STAYS = (
+    (128, 128, 253, 215, 197),
+    (161, 175, 248, 224, 181),
+    (64, 136, 223, 167, 182),
+    (42, 92, 211, 167, 114),
+    (128, 128, 203, 139, 123),
+)
+AGAINST = (
+    (128, 128, 34, 44, 56),
+    (233, 245, 216, 184, 133),
+    (252, 255, 242, 206, 244),
+    (255, 223, 231, 252, 222),
+    (128, 128, 21, 29, 48),
+)
+FURTHER = ((86, 33, 77), (145, 29, 84))
 
 
 def begin_next(bits, step):
@@ -239,6 +254,79 @@ def read_grains(bits, steps):
     return out
 
 
+class Arithmetic:
+    """Decisions out of bits."""
+
+    def __init__(self, bits):
+        self.bits, self.low, self.high, self.doubled = bits, 0, 65535, 0
+        # The number is the first 16 bits, and more are taken from what follows, zeros behind the end.
+        self.ahead, self.at = bits.value & ((1 << bits.left) - 1), bits.left
+        self.number = 0
+        for _ in range(16):
+            self.number = 2 * self.number + self.next()
+
+    def next(self):
+        self.at -= 1
+        return self.ahead >> self.at & 1 if self.at >= 0 else 0
+
+    def read(self, cases):
+        split = self.low + (self.high - self.low + 1) * cases // 256 - 1
+        yes = self.number <= split
+        if yes:
+            self.high = split
+        else:
+            self.low = split + 1
+        while True:
+            if self.high < 32768:
+                offset = 0
+            elif self.low >= 32768:
+                offset = 32768
+            elif self.low >= 16384 and self.high < 49152:
+                offset = 16384
+            else:
+                return yes
+            self.low, self.high = 2 * (self.low - offset), 2 * (self.high - offset) + 1
+            self.number = 2 * (self.number - offset) + self.next()
+            self.doubled += 1
+
+    def finish(self):
+        for _ in range(self.doubled + 2):
+            self.bits.read(1)
+
+
+def trim_after(coder, first, trim, below):
+    mirror = -1 if (trim, below) < (0, 0) else 1
+    trim, below = trim * mirror, max(-2, min(2, below * mirror))
+    k = 4 if first else min(trim, 3)
+    if coder.read(STAYS[k][below + 2]):
+        return trim * mirror
+    falls = trim == MOST_TRIMMED or coder.read(AGAINST[k][below + 2])
+    room = MOST_TRIMMED + trim if falls else MOST_TRIMMED - trim
+    by = 1
+    while by < room and coder.read(FURTHER[falls][min(by, 3) - 1]):
+        by += 1
+    return (trim - by if falls else trim + by) * mirror
+
+
+def read_trims(bits, steps):
+    """For each step the numbers of its trims."""
+    trims = [[0] * TRIMS for _ in range(steps)]
+    if bits.read(1):
+        if bits.read(1) == 0:
+            trims = [[bits.read(4) - MOST_TRIMMED for _ in now] for now in trims]
+            check(all(trim <= MOST_TRIMMED for now in trims for trim in now), "trim")
+        else:
+            coder, before = Arithmetic(bits), [0] * TRIMS
+            for step, now in enumerate(trims):
+                below = 0
+                for band, was in enumerate(before):
+                    now[band] = trim_after(coder, step == 0, was, below)
+                    below = now[band] - was
+                before = now
+            coder.finish()
+    return [[2 * trim - 1 if trim > 0 else -2 * trim for trim in now] for now in trims]
+
+
 def read_chunk(data, header, at, number, steps):
     """The codes of a chunk by channel and level, its lines by channel, and where it ends."""
     check(data[at : at + 2] == b"\xf5\xc3", "sync word")
@@ -256,6 +344,9 @@ def read_chunk(data, header, at, number, steps):
             if header["lines"] > SLOTS + 1:
                 for numbers, rows in zip(lines[-1], read_grains(bits, steps)):
                     numbers += rows
+            if header["lines"] > SLOTS + 1 + BANDS:
+                for numbers, trims in zip(lines[-1], read_trims(bits, steps)):
+                    numbers += trims
     skipped = ceil(bits.used / 8)
     payload, position = int.from_bytes(data[at + 8 + skipped : at + 8 + p], "big"), 8 * (p - skipped)
     used = 0

@@ -1,9 +1,11 @@
 //! Lines as a file may hold them, from numbers at random.
 
-use tessera_codec::lines::{COMB_PITCHES, Comb, Grain, Kept, LEVELS, Line, Lines, PITCHES, SLOTS};
+use tessera_codec::lines::{
+    COMB_PITCHES, Comb, Grain, Kept, LEVELS, Line, Lines, MOST_TRIMMED, PITCHES, SLOTS, Trims,
+};
 
 /// Lines of `steps` steps that follow `before`: in each slot one begins now and then, goes on as far as it may
-/// and ends. And combs and grains, if they are kept.
+/// and ends. And combs, grains and trims, if they are kept.
 pub fn following(
     kept: Kept,
     mut before: Lines,
@@ -47,6 +49,16 @@ pub fn following(
                 }
             }
             now.set_grain(Grain::new(rows));
+        }
+        if kept.trims() {
+            let mut bands = before.trims().bands();
+            for trim in &mut bands {
+                let any = number();
+                if any % 8 == 0 {
+                    *trim = (any / 8 % 13) as i8 - MOST_TRIMMED;
+                }
+            }
+            now.set_trims(Trims::new(bands).unwrap_or_default());
         }
         before = now;
         now
