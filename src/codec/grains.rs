@@ -39,8 +39,8 @@ const GLANCES: usize = 4;
 /// heard to come round.
 const LOOP: f32 = 0.06;
 /// A row stays unless another one brings the distance down by this share of that of row 0, and by more where the sound is softer than it is
-/// elsewhere: a row that stays is told in a bit, and another in nine.
-const STAYS: f32 = 0.02;
+/// elsewhere: a row that stays is told in a bit, and another in nine. Of grains that may change in every step, and of others.
+const STAYS: [f32; 2] = [0.03, 0.02];
 
 /// Tries rows of a codec's noise on a channel's sound.
 pub struct GrainSearch {
@@ -271,6 +271,7 @@ impl GrainSearch {
         let mut pair = self.pair();
         let mut grains = Vec::with_capacity(steps);
         let mut before = Grain::NONE;
+        let stays = STAYS[usize::from(period > 1)];
         // Noise of frames that are decided; the last of them waits for what comes behind it.
         for frame in 0..known * self.frames_per_step {
             self.add(head, &mut frames, frame, (before, before), &mut pair);
@@ -283,8 +284,8 @@ impl GrainSearch {
             let views = self.views(sound, &(at..last));
             let tried = self.candidates(&views, before);
             let costs = self.costs(head, &frames, &views, at..last, count, &tried, &mut pair);
-            let stays = STAYS * loudest / self.loudness(sound, at..last).max(f32::MIN_POSITIVE);
-            let now = nearest(&tried, &costs, stays);
+            let softer = loudest / self.loudness(sound, at..last).max(f32::MIN_POSITIVE);
+            let now = nearest(&tried, &costs, stays * softer);
             for frame in at..at + own * self.frames_per_step {
                 // In the first step another one begins; in those behind it is the same.
                 let grain = if frame < at + self.frames_per_step { before } else { now };

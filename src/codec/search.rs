@@ -34,7 +34,7 @@ const FINAL_SHARE: f64 = 0.1;
 /// Decay of the gradient's running mean, and of its mean square's.
 const DECAY: [f64; 2] = [0.8, 0.95];
 /// What the logarithm of a code's odds weighs against half its squared distance: where bits are few, and where not.
-const ODDS: [f64; 2] = [0.048, 0.02];
+const ODDS: [f64; 2] = [0.065, 0.02];
 /// Moves after which the odds are asked for anew.
 const MOVES_OF_ODDS: usize = 2;
 /// Weight of the distance between latents and their codes: what the decoder is given is what was listened to.

@@ -68,20 +68,20 @@ pub struct Selection {
     pub beside: u8,
     /// Steps that a grain stays for: 1, 2 or 4, or 0 for no grains. They are found only where codes are looked for.
     pub grain: u8,
-    /// By how much a bit spent on trims has to bring their squared errors down, in dB squared; 0 for no trims. They are found
-    /// only in files.
+    /// By how much a bit spent on trims has to bring the squared errors of levels down, in dB squared; 0 for no trims. They are
+    /// found only in files.
     pub trim: f32,
 }
 
 impl Selection {
     /// Those that stand out most: 0.1 kbps or so where there are any, as much again for grains, and somewhat more for trims.
     pub const FEW: Self =
-        Self { most: 3, begins: 34.0, goes_on: 26.0, comb: 4, beside: 1, grain: 4, trim: 8.0 };
+        Self { most: 3, begins: 35.0, goes_on: 27.0, comb: 5, beside: 1, grain: 4, trim: 10.0 };
     /// None at all.
     pub const NONE: Self = Self { most: 0, comb: 0, grain: 0, trim: 0.0, ..Self::FEW };
     /// All that are worth drawing: up to 0.5 kbps, nearly as much again for grains, and half of it for trims.
     pub const MANY: Self =
-        Self { most: SLOTS, begins: 18.0, goes_on: 12.0, comb: 3, beside: 0, grain: 1, trim: 4.0 };
+        Self { most: SLOTS, begins: 20.0, goes_on: 13.0, comb: 3, beside: 0, grain: 1, trim: 2.8 };
 
     /// With few bits for codes a line costs what codes could have had: at the rates of five levels of the shipped
     /// model and below, in bits a second, only what stands out most is drawn.

@@ -54,7 +54,7 @@ pub fn following(
             let mut bands = before.trims().bands();
             for trim in &mut bands {
                 let any = number();
-                if any % 8 == 0 {
+                if any.is_multiple_of(8) {
                     *trim = (any / 8 % 13) as i8 - MOST_TRIMMED;
                 }
             }

@@ -294,7 +294,7 @@ impl Coded {
     /// The file with so many levels.
     fn file(&self, levels: usize) -> Result<&[u8]> {
         let file = self.files.iter().find(|(own, _)| *own == levels);
-        Ok(file.map(|(_, file)| file.as_slice()).context("the tokens of a clip are lost")?)
+        file.map(|(_, file)| file.as_slice()).context("the tokens of a clip are lost")
     }
 
     /// The tokens of the file with the most levels.
