@@ -5,7 +5,7 @@ use std::fmt;
 use super::bits::{BitReader, BitWriter};
 use super::header::Header;
 use super::lines;
-use crate::lines::{Lines, Trims};
+use crate::lines::Lines;
 use crate::model_files::id_hex;
 use crate::tokens::{TokenLayout, Tokens};
 use thiserror::Error;
@@ -183,11 +183,6 @@ pub(super) fn decode(
     let (lines, payload) = split_lines(header, steps, payload).ok_or(BadPayload::Coding)?;
     let mut channels = decode_codes(header, levels, steps, payload, tokens)?;
     channels.iter_mut().zip(lines).for_each(|(tokens, lines)| tokens.lines = lines);
-    if levels < header.layout.levels() {
-        // Trims put right what all levels together come to.
-        let lines = channels.iter_mut().flat_map(|tokens| &mut tokens.lines);
-        lines.for_each(|lines| lines.set_trims(Trims::NONE));
-    }
     Ok(channels)
 }
 
