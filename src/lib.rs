@@ -31,6 +31,7 @@ mod real_fft;
 mod shipped;
 mod synthesis;
 mod threads;
+mod trims;
 
 pub use shipped::Shipped;
 

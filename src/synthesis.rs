@@ -6,6 +6,7 @@ use std::ops::Range;
 use crate::bands::Bands;
 use crate::config::CodecConfig;
 use crate::harmonics::{Excitation, Harmonics};
+use crate::lines::{TRIM_BANDS, Trims, trim_ranges};
 use crate::loops::{self, Loops};
 use crate::math;
 use crate::noise::{self, Noise};
@@ -81,6 +82,8 @@ pub struct Head {
     pub harmonics: Harmonics,
     /// Bins above the learned ones that are led.
     pub led: usize,
+    /// Log magnitudes of the bands that are trimmed.
+    trims: [Range<usize>; TRIM_BANDS],
 }
 
 /// A frame's outputs of the head.
@@ -107,6 +110,11 @@ impl Head {
         let harmonics = Harmonics::new(config, silent, learned);
         let below = (f64::from(config.led_top) / width).ceil() as usize;
         let led = below.min(shares.len()).saturating_sub(learned);
+        let bin = |magnitude: usize| match magnitude.checked_sub(learned) {
+            None => magnitude,
+            Some(band) => learned + envelope.bin_of(band),
+        };
+        let trims = trim_ranges(learned + envelope.count(), |n| bin(n) as f64 * width);
         Self {
             noise: Noise::new(window, config.hop, shares, &own.turns)
                 .with_loops(Loops::new(config, &own.loops)),
@@ -114,6 +122,7 @@ impl Head {
             envelope,
             harmonics,
             led,
+            trims,
         }
     }
 
@@ -146,6 +155,14 @@ impl Head {
         let (voicing, rest) = rest.split_at(self.harmonics.bands().count());
         let (lead_re, lead_im) = rest.split_at(self.led);
         HeadRow { magnitudes, bands, re, im, voicing, lead_re, lead_im }
+    }
+
+    /// Trims a frame's log magnitudes.
+    pub fn trim(&self, trims: Trims, magnitudes: &mut [f32]) {
+        for (band, own) in self.trims.iter().enumerate() {
+            let more = trims.nepers(band);
+            magnitudes[own.clone()].iter_mut().for_each(|log| *log += more);
+        }
     }
 
     /// Bytes of memory.

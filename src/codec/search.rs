@@ -14,13 +14,14 @@ use rand_chacha::rand_core::SeedableRng;
 
 use super::grains::GrainSearch;
 use super::{Codec, CodecError, append, channels_expected};
-use crate::lines::{LineFinder, LinePlayer, Lines, Selection};
+use crate::lines::{LineFinder, LinePlayer, Lines, Selection, Trims};
 use crate::model::ops::{EnvelopeLoss, SpectralLoss};
 use crate::model::{Bottleneck, Choice, Quantizer};
 use crate::prior::Prior;
 use crate::threads::{cores, on_threads};
 use crate::tokens::Tokens;
 use crate::train::TrainConfig;
+use crate::trims::TrimSearch;
 
 /// Steps of codes that are looked for together: about five seconds.
 const BLOCK_STEPS: usize = 128;
@@ -34,7 +35,7 @@ const FINAL_SHARE: f64 = 0.1;
 /// Decay of the gradient's running mean, and of its mean square's.
 const DECAY: [f64; 2] = [0.8, 0.95];
 /// What the logarithm of a code's odds weighs against half its squared distance: where bits are few, and where not.
-const ODDS: [f64; 2] = [0.065, 0.02];
+const ODDS: [f64; 2] = [0.073, 0.02];
 /// Moves after which the odds are asked for anew.
 const MOVES_OF_ODDS: usize = 2;
 /// Weight of the distance between latents and their codes: what the decoder is given is what was listened to.
@@ -84,6 +85,8 @@ pub struct SearchStream<'a> {
     lines: Vec<Vec<Lines>>,
     /// What finds grains, if there are to be any, and the steps that each stays for.
     grains: Option<(GrainSearch, usize)>,
+    /// What chooses trims, if there are to be any.
+    trims: Option<TrimSearch>,
     /// Steps of the context: what the encoder has to hear for what the decoder remembers.
     context_steps: usize,
     /// Steps before the context.
@@ -145,6 +148,7 @@ impl Codec {
             finders: vec![LineFinder::of_codec(config, lines); channels],
             lines: vec![Vec::new(); channels],
             grains: grains.map(|search| (search, period)),
+            trims: (lines.trim > 0.0).then(|| TrimSearch::new(config, lines.trim)),
             context_steps: 0,
             dropped: 0,
         })
@@ -298,9 +302,24 @@ impl SearchStream<'_> {
             Some(context) => network.decoder.describe(&Tensor::cat(&[context, latents], 1)?),
             None => network.decoder.describe(latents),
         };
+        let answer = self.quantizer.encode(&start, levels)?;
+        let moves = self.effort.moves;
+        // What trims put right, codes need not.
+        let trimmed = match &self.trims {
+            Some(search) if moves > 0 => {
+                let head = describe(&self.quantizer.decode(&answer)?.detach())?;
+                let decoded = synthesis.forward(&head, &[first])?.narrow(1, 0, complete)?;
+                let sound = sound.narrow(1, 0, complete)?;
+                let [sound, decoded] = [sound, decoded].map(|x| x.flatten_all()?.to_vec1());
+                let trims = search.trims_of(&sound?, &decoded?, lines);
+                Some(self.added_by(&trims, head.dim(1)?)?)
+            }
+            _ => None,
+        };
         // The loss of latents, in these turns of its resolutions.
         let loss = |latents: &Tensor, turns: &[usize]| -> candle_core::Result<Tensor> {
             let head = describe(latents)?;
+            let head = trimmed.iter().try_fold(head, |head, more| head + more)?;
             let decoded = synthesis.forward(&head, &[first])?;
             let decoded = decoded.narrow(1, 0, complete)?;
             // There, what is decoded is as good as any.
@@ -344,8 +363,6 @@ impl SearchStream<'_> {
             lines.truncate(known + block.steps);
             Ok((own(codes)?, lines.split_off(known.min(lines.len()))))
         };
-        let answer = self.quantizer.encode(&start, levels)?;
-        let moves = self.effort.moves;
         if moves == 0 {
             return done(&answer);
         }
@@ -390,6 +407,19 @@ impl SearchStream<'_> {
         }
         let found = quantizer.encode(&latents, levels)?;
         done(if distance(&found)? < distance(&answer)? { &found } else { &answer })
+    }
+
+    /// What the trims of some steps add to the outputs of the decoder's head for `frames` frames.
+    fn added_by(&self, trims: &[Trims], frames: usize) -> candle_core::Result<Tensor> {
+        let synthesis = self.codec.network.decoder.synthesis();
+        let (head, outputs) = (synthesis.head(), synthesis.inputs());
+        let per_step = self.codec.config().layout().frames_per_step();
+        let mut added = vec![0.0; frames * outputs];
+        let steps = added.chunks_exact_mut(outputs * per_step).zip(trims);
+        for (frames, trims) in steps {
+            frames.chunks_exact_mut(outputs).for_each(|frame| head.trim(*trims, frame));
+        }
+        Tensor::from_vec(added, (1, frames, outputs), &self.codec.device)
     }
 
     /// The quantizer of a block of `frames`, where codes count as nearer the likelier they are after those before them,

@@ -10,7 +10,7 @@ use super::comb::CombShape;
 use super::kernels::Kernels;
 use crate::config::CodecConfig;
 use crate::harmonics::Excitation;
-use crate::lines::{GRAIN_BANDS, Grain, TRIM_BANDS, Teeth, Trims, grain_bins, trim_ranges};
+use crate::lines::{GRAIN_BANDS, Grain, Teeth, Trims, grain_bins};
 use crate::math;
 use crate::synthesis::{self, Head, OwnNoise};
 
@@ -21,8 +21,6 @@ pub struct Synthesis {
     comb: CombShape,
     /// Bins of the bands that a grain is of.
     grains: [Range<usize>; GRAIN_BANDS],
-    /// Log magnitudes of the bands that are trimmed.
-    trims: [Range<usize>; TRIM_BANDS],
     shape: Box<[f32]>,
     /// `e^(2 pi i k / window)` for the first half of the turn.
     turns: Box<[Complex32]>,
@@ -71,14 +69,8 @@ impl Synthesis {
             Complex32::new(cos as f32, sin as f32)
         });
         let head = Head::new(config, noise);
-        let width = f64::from(config.sample_rate) / window as f64;
-        let bin = |magnitude: usize| match magnitude.checked_sub(head.learned) {
-            None => magnitude,
-            Some(band) => head.learned + head.envelope.bin_of(band),
-        };
         Self {
             hop: config.hop,
-            trims: trim_ranges(head.magnitudes(), |n| bin(n) as f64 * width),
             comb: CombShape::new(config, head.learned, head.envelope.bins()),
             grains: grain_bins(config, head.learned, head.bins()),
             head,
@@ -100,10 +92,7 @@ impl Synthesis {
 
     /// Trims a frame's log magnitudes.
     pub fn trim(&self, trims: Trims, magnitudes: &mut [f32]) {
-        for (band, own) in self.trims.iter().enumerate() {
-            let more = trims.nepers(band);
-            magnitudes[own.clone()].iter_mut().for_each(|log| *log += more);
-        }
+        self.head.trim(trims, magnitudes);
     }
 
     /// The first part of the spectrum of frame number `frame` of the stream, from its outputs of the head:

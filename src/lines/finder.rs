@@ -81,7 +81,7 @@ impl Selection {
     pub const NONE: Self = Self { most: 0, comb: 0, grain: 0, trim: 0.0, ..Self::FEW };
     /// All that are worth drawing: up to 0.5 kbps, nearly as much again for grains, and half of it for trims.
     pub const MANY: Self =
-        Self { most: SLOTS, begins: 20.0, goes_on: 13.0, comb: 3, beside: 0, grain: 1, trim: 2.8 };
+        Self { most: SLOTS, begins: 20.0, goes_on: 13.0, comb: 3, beside: 0, grain: 1, trim: 3.0 };
 
     /// With few bits for codes a line costs what codes could have had: at the rates of five levels of the shipped
     /// model and below, in bits a second, only what stands out most is drawn.

@@ -205,7 +205,7 @@ fn token_files_that_cannot_be_decoded() {
         ("a flipped bit in the checksum", flip(HEADER - 1), "corrupted", false),
         ("version 2", set(at::VERSION, &[0, 2]), "version 2", false),
         ("another payload", set(at::PAYLOAD_KIND, &[9]), "payload kind 9", false),
-        ("flags", set(at::FLAGS, &[4]), "flags 4", false),
+        ("flags", set(at::FLAGS, &[5]), "flags 5", false),
         ("no channels", set(at::CHANNELS, &[0, 0]), "channel count 0", false),
         ("33 channels", set(at::CHANNELS, &[0, 33]), "channel count 33", false),
         ("no rate", set(at::SOURCE_RATE, &[0; 4]), "source sample rate 0", false),
