@@ -143,14 +143,16 @@ impl TrimSearch {
                     x += (z + mirrored).norm_sqr();
                     y += (z - mirrored).norm_sqr();
                 }
-                *sum += math::ln(x / y);
+                // Samples may be absurd; what is decoded is not.
+                *sum += if x.is_finite() { math::ln(x / y) } else { f32::NAN };
             }
         }
         std::array::from_fn(|band| {
             let bins = &self.bands[band];
             let left = bins.clone().filter(seen).count();
             let enough = left > 0 && 2 * left >= bins.len();
-            enough.then(|| sums[band] * DB_OF_LN / self.frames_per_step as f32)
+            let db = sums[band] * DB_OF_LN / self.frames_per_step as f32;
+            (enough && db.is_finite()).then_some(db)
         })
     }
 
@@ -266,6 +268,18 @@ mod tests {
         assert_eq!(search.of_lines(&lines, &Lines::NONE).first(), Some(&(79..85)));
         assert_eq!(search.of_lines(&lines, &lines).len(), 2);
         assert!(search.of_lines(&Lines::NONE, &Lines::NONE).is_empty());
+    }
+
+    #[test]
+    fn absurd_samples_are_trimmed_by_nothing() {
+        let search = TrimSearch::new(&CodecConfig::default(), 4.0);
+        let decoded = vec![0.1; search.span()];
+        for absurd in [f32::NAN, f32::INFINITY, 1e30] {
+            let sound = vec![absurd; search.span()];
+            let none = [&Lines::NONE; 2];
+            let errors = search.errors(&sound, &decoded, none, &mut search.room());
+            assert_eq!(search.decide(&[errors]), [Trims::NONE], "{absurd}");
+        }
     }
 
     #[cfg(feature = "train")]

@@ -5,12 +5,15 @@
 
 use std::f64::consts::TAU;
 use std::io::Cursor;
+use std::path::Path;
 
 use rustfft::num_complex::Complex;
+use tessera_codec::audio;
 use tessera_codec::bitstream::ContainerReader;
 use tessera_codec::engine::Model;
 use tessera_codec::files::{self, Encoding};
 use tessera_codec::lines::Selection;
+use tessera_codec::metrics::mel_distance;
 
 use support::{Random, Signal};
 
@@ -155,4 +158,23 @@ fn silence_stays_silent() {
     let out = coded(&model, model.levels(), &[vec![0.0; 96_000]]);
     let loudest = out[0].iter().fold(0.0f32, |peak, sample| peak.max(sample.abs()));
     assert!(loudest < 1e-4, "{loudest}");
+}
+
+/// The demo's clip, the first channel at the codec's rate, a mel distance with trims and one without.
+#[test]
+fn trims_bring_what_is_decoded_closer() {
+    let model = Model::shipped().unwrap();
+    let mut clip = audio::open(Path::new("assets/demo/clip.wav")).unwrap();
+    let clip = audio::read_all(clip.as_mut(), 60 * 48_000).unwrap().swap_remove(0);
+    for levels in [2, 5] {
+        let suiting = Selection::suiting(model.config(), levels);
+        assert!(suiting.trim > 0.0);
+        let distance = |lines: Selection| {
+            let encoding = Encoding { levels, lines: Some(lines) };
+            let decoded = coded(&model, encoding, std::slice::from_ref(&clip)).swap_remove(0);
+            mel_distance(&clip, &decoded).unwrap()
+        };
+        let (with, without) = (distance(suiting), distance(Selection { trim: 0.0, ..suiting }));
+        assert!(with < 0.985 * without, "{levels} levels: {with} with trims, {without} without");
+    }
 }
