@@ -334,7 +334,6 @@ impl<'a> Task<'a> {
         let config = self.model.config();
         let header = header_of(self.model, info.sample_rate, info.channels, self.levels)
             .with_lines(self.lines.kept());
-        let chunk = self.prior.map_or(header.steps_per_chunk.into(), |p| p.config().steps);
         let output = Counter { inner: output, bytes: 0 };
         let mut writer = TokenWriter::new(output, header.clone(), self.prior)?;
         let channels = usize::from(info.channels);
@@ -351,7 +350,7 @@ impl<'a> Task<'a> {
             progress,
         };
         let mut trims = (self.lines.trim > 0.0)
-            .then(|| TrimFinder::new(self.model, channels, chunk, self.lines.trim, cores()));
+            .then(|| TrimFinder::new(self.model, channels, self.lines.trim, cores()));
         let mut segment = input.next()?;
         while !segment.is_empty() {
             let (tokens, next) = coder.code(&segment, || input.next());

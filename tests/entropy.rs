@@ -203,7 +203,7 @@ fn the_shipped_prior_codes_the_same_on_every_instruction_set() {
             files::encode(&model, &mut source, levels, Vec::new(), &mut |_| {}).unwrap();
         let made = unpack(&bytes);
         let steps = made[0].steps(model.layout()).unwrap();
-        let header = header(&model, &prior, 1, levels, steps).with_lines(Kept::SlotsAndComb);
+        let header = header(&model, &prior, 1, levels, steps).with_lines(Kept::All);
         comes_back(&prior, &header, &made, name);
     }
     let levels = model.levels();

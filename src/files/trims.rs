@@ -11,6 +11,9 @@ use crate::trims::{Errors, TrimRoom, TrimSearch};
 
 /// Steps decoded at once.
 const BATCH: usize = 32;
+/// Steps that are decided together: a chunk of a file that the shipped prior has coded, and as many of any other file, so that all decode
+/// to the same sound.
+const CHUNK: usize = 64;
 
 /// Finds trims for the tokens of all channels, behind what makes these.
 pub struct TrimFinder {
@@ -22,8 +25,6 @@ pub struct TrimFinder {
 #[derive(Clone)]
 struct Channel {
     search: Arc<TrimSearch>,
-    /// Steps of a chunk.
-    chunk: usize,
     decoder: StreamDecoder,
     /// Steps without trims so far, and the lines of the step before them.
     waiting: Tokens,
@@ -37,8 +38,8 @@ struct Channel {
 }
 
 impl TrimFinder {
-    /// For so many channels, in chunks of `chunk` steps; a bit is worth `worth` dB squared.
-    pub fn new(model: &Model, channels: usize, chunk: usize, worth: f32, threads: usize) -> Self {
+    /// For so many channels; a bit is worth `worth` dB squared.
+    pub fn new(model: &Model, channels: usize, worth: f32, threads: usize) -> Self {
         let search = Arc::new(TrimSearch::new(model.config(), worth));
         let channel = Channel {
             decoder: StreamDecoder::with_batch(model, BATCH),
@@ -50,7 +51,6 @@ impl TrimFinder {
             decoded: Vec::new(),
             room: search.room(),
             search,
-            chunk: chunk.max(1),
         };
         Self { streams: vec![channel; channels], helpers: threads.saturating_sub(1) }
     }
@@ -69,7 +69,7 @@ impl TrimFinder {
         let push = |channel: &mut Channel, (sound, tokens): &(&Vec<f32>, &Tokens)| {
             channel.sound.extend_from_slice(sound);
             channel.decode(tokens)?;
-            Ok(channel.trimmed(channel.errors.len() / channel.chunk * channel.chunk))
+            Ok(channel.trimmed(channel.errors.len() / CHUNK * CHUNK))
         };
         on_threads(self.helpers, &mut self.streams, &inputs, push, || ()).0
     }
@@ -136,8 +136,7 @@ impl Channel {
         let mut tokens = self.waiting.take_steps(steps, &layout);
         tokens.lines.resize(steps, Lines::NONE);
         let errors: Vec<Errors> = self.errors.drain(..steps).collect();
-        let chunk = self.chunk;
-        for (lines, errors) in tokens.lines.chunks_mut(chunk).zip(errors.chunks(chunk)) {
+        for (lines, errors) in tokens.lines.chunks_mut(CHUNK).zip(errors.chunks(CHUNK)) {
             for (lines, trims) in lines.iter_mut().zip(self.search.decide(errors)) {
                 lines.set_trims(trims);
             }
@@ -152,8 +151,6 @@ mod tests {
     use super::*;
     use crate::engine::StreamEncoder;
     use crate::lines::{Line, TRIM_BANDS, Trims};
-
-    const CHUNK: usize = 8;
 
     /// Noise, its tokens, and what they decode to, as late as they are.
     fn noise(model: &Model, steps: usize) -> Result<(Vec<f32>, Tokens, Vec<f32>), EngineError> {
@@ -186,7 +183,7 @@ mod tests {
         pieces: usize,
         threads: usize,
     ) -> Result<Tokens, EngineError> {
-        let mut finder = TrimFinder::new(model, 2, CHUNK, 4.0, threads);
+        let mut finder = TrimFinder::new(model, 2, 4.0, threads);
         let (mut tokens, mut all) = (tokens.clone(), [Tokens::new(4), Tokens::new(4)]);
         let mut take = |new: Vec<Tokens>| {
             all.iter_mut().zip(&new).for_each(|(all, new)| all.extend(new));
@@ -222,7 +219,7 @@ mod tests {
         let model = Model::shipped().unwrap();
         let (sound, tokens, _) = noise(&model, 24).unwrap();
         let off = |tokens: &Tokens| {
-            let mut finder = TrimFinder::new(&model, 1, CHUNK, 0.0, 1);
+            let mut finder = TrimFinder::new(&model, 1, 0.0, 1);
             let channel = &mut finder.streams[0];
             channel.sound.extend_from_slice(&sound);
             channel.decode(tokens).unwrap();
@@ -246,15 +243,15 @@ mod tests {
     #[test]
     fn pieces_and_threads_change_nothing() {
         let model = Model::shipped().unwrap();
-        let (sound, mut tokens, _) = noise(&model, 30).unwrap();
+        let (sound, mut tokens, _) = noise(&model, 70).unwrap();
         let sound: Vec<f32> =
             sound.iter().enumerate().map(|(n, x)| x * (1.0 + (n / 9000 % 3) as f32)).collect();
-        tokens.lines = vec![Lines::NONE; 30];
+        tokens.lines = vec![Lines::NONE; 70];
         tokens.lines[9].set(1, Line::new(300, 25));
-        let once = found(&model, &sound, &tokens, 30, 1).unwrap();
+        let once = found(&model, &sound, &tokens, 70, 1).unwrap();
         assert!(once.lines.iter().any(|lines| lines.trims() != Trims::NONE));
         assert_eq!(once.lines[9].slots()[1], Line::new(300, 25));
-        for (pieces, threads) in [(1, 1), (7, 2), (3, 4)] {
+        for (pieces, threads) in [(1, 1), (9, 2), (65, 4)] {
             assert!(
                 found(&model, &sound, &tokens, pieces, threads).unwrap() == once,
                 "{pieces}, {threads}"
