@@ -86,15 +86,20 @@ impl Selection {
     /// With few bits for codes a line costs what codes could have had: at the rates of five levels of the shipped
     /// model and below, in bits a second, only what stands out most is drawn.
     pub(crate) const LOW_RATE: f64 = 4000.0;
+    /// Rates of the codes, in bits a second, beside which bits for trims are worth what few and many lines have them be. Beside fewer
+    /// codes a bit can do more for these.
+    const RATES: [f64; 2] = [3250.0, 5250.0];
 
     /// As many as suit the rate of the codes of the first `levels` levels, and none where the codec is so quick that
     /// lines would come late.
     pub fn suiting(config: &CodecConfig, levels: usize) -> Self {
-        match config.bits_per_second(levels.min(config.levels())) {
-            _ if !LineFinder::keeps_time(config) => Self::NONE,
-            rate if rate < Self::LOW_RATE => Self::FEW,
-            _ => Self::MANY,
-        }
+        let rate = config.bits_per_second(levels.min(config.levels()));
+        let (suiting, of_rate) = match rate {
+            _ if !LineFinder::keeps_time(config) => return Self::NONE,
+            rate if rate < Self::LOW_RATE => (Self::FEW, Self::RATES[0]),
+            _ => (Self::MANY, Self::RATES[1]),
+        };
+        Self { trim: suiting.trim * (of_rate / rate.max(1.0)) as f32, ..suiting }
     }
 
     /// What there may be.
@@ -657,7 +662,8 @@ mod tests {
         let config = CodecConfig::default();
         let levels: Vec<Selection> =
             (1..=9).map(|levels| Selection::suiting(&config, levels)).collect();
-        assert_eq!(levels[0], Selection::FEW);
+        assert_eq!(Selection { trim: Selection::FEW.trim, ..levels[0] }, Selection::FEW);
+        assert!(levels.windows(2).all(|pair| pair[1].trim <= pair[0].trim));
         let quick = CodecConfig { hop: 240, synthesis_window: 480, ..config };
         assert_eq!(Selection::suiting(&quick, 9), Selection::NONE);
     }
