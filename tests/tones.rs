@@ -166,7 +166,7 @@ fn trims_bring_what_is_decoded_closer() {
     let model = Model::shipped().unwrap();
     let mut clip = audio::open(Path::new("assets/demo/clip.wav")).unwrap();
     let clip = audio::read_all(clip.as_mut(), 60 * 48_000).unwrap().swap_remove(0);
-    for levels in [2, 5] {
+    for levels in [4, 5, 7] {
         let suiting = Selection::suiting(model.config(), levels);
         assert!(suiting.trim > 0.0);
         let distance = |lines: Selection| {
@@ -175,6 +175,6 @@ fn trims_bring_what_is_decoded_closer() {
             mel_distance(&clip, &decoded).unwrap()
         };
         let (with, without) = (distance(suiting), distance(Selection { trim: 0.0, ..suiting }));
-        assert!(with < 0.985 * without, "{levels} levels: {with} with trims, {without} without");
+        assert!(with < 0.98 * without, "{levels} levels: {with} with trims, {without} without");
     }
 }

@@ -104,7 +104,8 @@ struct Block {
 impl Codec {
     /// Begins coding `channels` channels at the codec's rate to the first `levels` levels, and looks for
     /// better codes than the encoder's. On another kind of processor others may be found. The tokens have the
-    /// lines that `lines` select; what those will stand for is not asked of the codes. With the `prior` that
+    /// lines that `lines` select; what those will stand for is not asked of the codes, nor what trims will put right, which
+    /// [`files::encode_searching`](crate::files::encode_searching) finds for what the codes have become. With the `prior` that
     /// they will be coded with, they are such that it takes fewer bits.
     ///
     /// # Errors
