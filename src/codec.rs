@@ -17,7 +17,7 @@ use crate::config::CodecConfig;
 use crate::model::Network;
 use crate::model_files::{self, ModelFiles};
 use crate::shipped::Shipped;
-use crate::tokens::{TokenLayout, Tokens};
+use crate::tokens::Tokens;
 
 pub use self::search::{Effort, SearchStream};
 pub use crate::model_files::{CONFIG_FILE, MAX_WEIGHTS_BYTES, ModelError, WEIGHTS_FILE};
@@ -306,7 +306,9 @@ impl DecodeStream<'_> {
         }
         let keep = (self.steps + steps).min(config.warm_up_steps());
         let drop = self.steps + steps - keep;
-        all.iter_mut().for_each(|tokens| drop_first(tokens, drop, &layout));
+        for tokens in &mut all {
+            tokens.take_steps(drop, &layout);
+        }
         (self.history, self.steps) = (all, keep);
         self.done += steps as u64;
         Ok(())
@@ -345,13 +347,6 @@ fn codes_of(tokens: &[Tokens], device: &Device) -> candle_core::Result<Vec<Tenso
         Tensor::from_vec(flat, (tokens.len(), width), device)
     };
     (0..levels).map(level).collect()
-}
-
-/// Drops the first `steps` steps.
-fn drop_first(tokens: &mut Tokens, steps: usize, layout: &TokenLayout) {
-    for (level, codes) in tokens.levels.iter_mut().enumerate() {
-        codes.drain(..steps * layout.codes_per_step(level));
-    }
 }
 
 /// The configuration and weights, by name, of the model in the folder `dir`: to train it on.

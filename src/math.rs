@@ -30,6 +30,9 @@ pub fn exp(x: f32) -> f32 {
     p * scale
 }
 
+/// Decibels of a neper of power: 10 / ln 10.
+pub const DB_OF_LN: f32 = 4.342_945;
+
 /// Natural logarithm of a positive, normal number, absolute error below 3e-7 near 1 and relative
 /// error below 3e-7 elsewhere.
 #[inline(always)]

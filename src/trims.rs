@@ -27,8 +27,6 @@ const OF_LINE: f64 = 75.0;
 /// The trims that there are, and how far the one below may have changed for it to matter.
 const TRIMS: usize = 2 * MOST_TRIMMED as usize + 1;
 const BELOW: usize = 5;
-/// 10 / ln 10
-const DB_OF_LN: f32 = 4.342_945;
 
 /// By how many dB the sound of each band of a step is louder than the decoded one; `None` where there is next to nothing but lines.
 pub type Errors = [Option<f32>; TRIM_BANDS];
@@ -151,7 +149,7 @@ impl TrimSearch {
             let bins = &self.bands[band];
             let left = bins.clone().filter(seen).count();
             let enough = left > 0 && 2 * left >= bins.len();
-            let db = sums[band] * DB_OF_LN / self.frames_per_step as f32;
+            let db = sums[band] * math::DB_OF_LN / self.frames_per_step as f32;
             (enough && db.is_finite()).then_some(db)
         })
     }

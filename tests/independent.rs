@@ -104,8 +104,7 @@ fn any_file() -> impl Strategy<Value = Vec<u8>> {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 ((state >> 33) as usize % size) as u16
             };
-            let kept = [Kept::Nothing, Kept::Slots, Kept::SlotsAndComb, Kept::ButTrims, Kept::All];
-            let header = header.with_lines(kept[seed as usize % 5]);
+            let header = header.with_lines(Kept::EVERY[seed as usize % Kept::EVERY.len()]);
             let layout = &header.layout;
             let steps = header.steps(samples) as usize;
             let mut level = |l: usize| {

@@ -18,6 +18,11 @@ const DECODED: usize = 2 * BATCH;
 /// Samples of some steps by channel, or why there are none.
 pub type Decoded = Result<Vec<Vec<f32>>, EngineError>;
 
+/// Steps that each decoder of so many computes at once; the samples do not depend on it.
+pub fn decoded_at_once(channels: usize) -> usize {
+    (DECODED / channels.max(1)).clamp(1, BATCH)
+}
+
 /// Threads beside this one, which has something else to do first.
 fn helpers(threads: usize) -> usize {
     if threads > 1 { threads } else { 0 }
@@ -94,9 +99,8 @@ impl Decoders {
         levels: usize,
         threads: usize,
     ) -> Result<Self, EngineError> {
-        let batch = (DECODED / channels.max(1)).clamp(1, BATCH);
         let player = LinePlayer::new(model.config().sample_rate, model.chunk_samples());
-        let decoder = ConcealingDecoder::new(model, prior, levels, batch)?;
+        let decoder = ConcealingDecoder::new(model, prior, levels, decoded_at_once(channels))?;
         let streams = vec![(decoder, player); channels];
         Ok(Self { model: model.clone(), streams, helpers: helpers(threads) })
     }

@@ -3,14 +3,13 @@
 
 use std::sync::Arc;
 
+use super::channels::decoded_at_once;
 use crate::engine::{EngineError, Model, StreamDecoder};
 use crate::lines::Lines;
 use crate::threads::on_threads;
 use crate::tokens::Tokens;
 use crate::trims::{Errors, TrimRoom, TrimSearch};
 
-/// Steps decoded at once.
-const BATCH: usize = 32;
 /// Steps that are decided together: a chunk of a file that the shipped prior has coded, and as many of any other file, so that all decode
 /// to the same sound.
 const CHUNK: usize = 64;
@@ -42,7 +41,7 @@ impl TrimFinder {
     pub fn new(model: &Model, channels: usize, worth: f32, threads: usize) -> Self {
         let search = Arc::new(TrimSearch::new(model.config(), worth));
         let channel = Channel {
-            decoder: StreamDecoder::with_batch(model, BATCH),
+            decoder: StreamDecoder::with_batch(model, decoded_at_once(channels)),
             waiting: Tokens::default(),
             before: Lines::NONE,
             errors: Vec::new(),

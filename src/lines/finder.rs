@@ -35,8 +35,6 @@ const STAYS: f32 = 0.8;
 const FURTHEST: f32 = 60.0;
 /// A line does not begin as near to another as this, in pitches.
 const APART: f32 = 4.3;
-/// 10 / ln 10
-const DB_OF_LN: f32 = 4.342_945;
 /// 1 / ln 2
 const OCTAVES_OF_LN: f32 = std::f32::consts::LOG2_E;
 
@@ -401,7 +399,7 @@ impl LineFinder {
         }
         // Apart from that, so that it becomes vector code.
         for bin in &mut self.spectrum {
-            *bin = DB_OF_LN * math::ln(*bin * self.scale + SILENCE);
+            *bin = math::DB_OF_LN * math::ln(*bin * self.scale + SILENCE);
         }
     }
 

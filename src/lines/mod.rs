@@ -260,6 +260,10 @@ pub enum Kept {
 }
 
 impl Kept {
+    /// Each of them, from the least to all that there is.
+    pub const EVERY: [Self; 5] =
+        [Self::Nothing, Self::Slots, Self::SlotsAndComb, Self::ButTrims, Self::All];
+
     /// Whether there may be any lines.
     pub fn any(self) -> bool {
         self != Self::Nothing
@@ -305,9 +309,7 @@ impl Kept {
 
     /// What has so many numbers.
     pub fn of_numbers(numbers: usize) -> Option<Self> {
-        [Self::Nothing, Self::Slots, Self::SlotsAndComb, Self::ButTrims, Self::All]
-            .into_iter()
-            .find(|kept| kept.numbers() == numbers)
+        Self::EVERY.into_iter().find(|kept| kept.numbers() == numbers)
     }
 }
 

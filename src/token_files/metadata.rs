@@ -89,9 +89,9 @@ impl Metadata {
             return Err(TokenFileError::damaged(format, reason));
         }
         let lines = Kept::of_numbers(self.lines).ok_or_else(|| {
-            let numbers =
-                [Kept::Slots, Kept::SlotsAndComb, Kept::ButTrims, Kept::All].map(Kept::numbers);
-            let numbers = numbers.map(|n| n.to_string()).join(", ");
+            let numbers = Kept::EVERY.iter().filter(|kept| kept.any());
+            let numbers: Vec<_> = numbers.map(|kept| kept.numbers().to_string()).collect();
+            let numbers = numbers.join(", ");
             let reason =
                 format!("lines of {} numbers, and there are {numbers} or none", self.lines);
             TokenFileError::damaged(format, reason)

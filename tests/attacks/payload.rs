@@ -64,8 +64,7 @@ fn file(draw: &mut Draw) {
         steps_per_chunk: draw.byte(),
         warm_up_steps: draw.number() as u16,
         prior_id: (draw.byte() % 2 == 1).then_some([7; 16]),
-        lines: [Kept::Nothing, Kept::Slots, Kept::SlotsAndComb, Kept::ButTrims, Kept::All]
-            [usize::from(draw.byte()) % 5],
+        lines: Kept::EVERY[usize::from(draw.byte()) % Kept::EVERY.len()],
         layout,
     };
     let valid = header.validate().is_ok();
