@@ -76,7 +76,8 @@ impl Session {
     fn new(shipped: Shipped) -> Self {
         let model = Model::load_shipped(shipped).unwrap();
         let (chunk, codes) = (model.chunk_samples(), model.codes_per_step(4));
-        let finder = LineFinder::new(48_000, chunk, model.config().lag_samples(), Selection::MANY);
+        let finder = LineFinder::new(48_000, chunk, model.config().lag_samples(), Selection::MANY)
+            .with_trims(model.config());
         Self {
             encoder: StreamEncoder::with_batch(&model, 2),
             decoder: StreamDecoder::with_batch(&model, 2),
@@ -133,6 +134,9 @@ impl Session {
                 while !encoder.advance(3) {}
                 encoder.take(&mut codes[0]).ok()?;
                 decoder.begin_with_lines(&codes[0][..per_step], levels, &lines[1]).ok()?;
+                decoder.advance(decoder.units_to_trim());
+                let trims = finder.trims(decoder.powers());
+                decoder.trim(trims).ok()?;
                 while !decoder.advance(3) {}
                 decoder.take(left).ok()?;
                 (taken, steps) = (taken + missing, steps + 1);

@@ -71,11 +71,12 @@ struct Channel {
     ready: Box<[f32]>,
 }
 
-/// Units of work after which a step is encoded, its lines are found, and it is decoded.
+/// Units of work after which a step is encoded, its lines are found, it is known what its codes will sound like, and it is decoded.
 #[derive(Debug, Clone, Copy)]
 struct Ends {
     encoded: usize,
     found: usize,
+    known: usize,
     decoded: usize,
 }
 
@@ -87,6 +88,9 @@ pub struct Resynthesis {
     /// By channel, the codes of the step at work, and the lines at its end.
     codes: Box<[Box<[u16]>]>,
     lines: Box<[Lines]>,
+    /// The same before the effects, and whether they are what is decoded.
+    coded: Box<[(Box<[u16]>, Lines)]>,
+    as_coded: bool,
     /// By number of levels, less one: the lines that suit them.
     suiting: Box<[Selection]>,
     effects: TokenEffects,
@@ -111,15 +115,16 @@ pub struct Resynthesis {
 }
 
 impl Channel {
-    /// What the units of a step's work cost: encoding, finding lines, decoding, drawing lines.
-    fn unit_costs(&self) -> [Vec<u64>; 4] {
+    /// What the units of a step's work cost: encoding, finding lines, decoding in two parts, drawing lines.
+    fn unit_costs(&self) -> [Vec<u64>; 5] {
         let (found, drawn) = match &self.finder {
             Some(finder) => {
                 (finder.unit_costs().to_vec(), vec![LinePlayer::UNIT_COST; LinePlayer::UNITS])
             }
             None => Default::default(),
         };
-        [self.encoder.unit_costs().to_vec(), found, self.decoder.unit_costs().to_vec(), drawn]
+        let (known, decoded) = self.decoder.unit_costs().split_at(self.decoder.units_to_trim());
+        [self.encoder.unit_costs().to_vec(), found, known.to_vec(), decoded.to_vec(), drawn]
     }
 }
 
@@ -129,9 +134,9 @@ impl Resynthesis {
         let per_step = model.codes_per_step(model.levels());
         let (config, chunk) = (model.config(), model.chunk_samples());
         let suiting: Box<[Selection]> =
-            (1..=model.levels()).map(|levels| Selection::suiting(config, levels)).collect();
+            (1..=model.levels()).map(|levels| Selection::suiting(config, levels).live()).collect();
         let most = suiting.last().copied().unwrap_or(Selection::NONE);
-        let finder = LineFinder::of_codec(config, most);
+        let finder = LineFinder::of_codec(config, most).map(|finder| finder.with_trims(config));
         let player = LinePlayer::new(config.sample_rate, chunk);
         let streams: Box<[Channel]> = (0..channels)
             .map(|_| Channel {
@@ -145,7 +150,7 @@ impl Resynthesis {
             .collect();
         let costs = streams.first().map_or(Default::default(), Channel::unit_costs);
         let mut end = 0;
-        let [encoded, found, decoded, _] = costs.each_ref().map(|costs| {
+        let [encoded, found, known, decoded, _] = costs.each_ref().map(|costs| {
             end += costs.len() * channels;
             end
         });
@@ -153,10 +158,12 @@ impl Resynthesis {
         let costs = costs.iter().flatten().flat_map(|cost| std::iter::repeat_n(*cost, channels));
         Self {
             pace: Pace::new(costs, chunk),
-            ends: Ends { encoded, found, decoded },
+            ends: Ends { encoded, found, known, decoded },
             channels: streams,
             codes: (0..channels).map(|_| vec![0; per_step].into()).collect(),
             lines: vec![Lines::NONE; channels].into(),
+            coded: (0..channels).map(|_| (vec![0; per_step].into(), Lines::NONE)).collect(),
+            as_coded: false,
             suiting,
             effects: TokenEffects::new(model, neighbours, channels),
             filled: 0,
@@ -252,8 +259,25 @@ impl Resynthesis {
             if self.done == self.ends.found {
                 self.exchange(observer);
             }
+            if self.done == self.ends.known {
+                self.trim();
+            }
             if self.done == self.ends.decoded {
                 self.take();
+            }
+        }
+    }
+
+    /// When it is known what the codes will sound like: levels that are off are put right, unless that would undo what the effects do.
+    fn trim(&mut self) {
+        if !self.as_coded {
+            return;
+        }
+        for Channel { finder, decoder, .. } in &mut self.channels {
+            if let Some(finder) = finder {
+                let trims = finder.trims(decoder.powers());
+                // Cannot fail: the decoder has just come this far.
+                let _ = decoder.trim(trims);
             }
         }
     }
@@ -282,6 +306,10 @@ impl Resynthesis {
         let number = self.effects.step();
         let audible = self.peak_at_work > AUDIBLE;
         let effects = &self.settings.tokens;
+        for ((coded, codes), lines) in self.coded.iter_mut().zip(&self.codes).zip(&self.lines) {
+            coded.0.copy_from_slice(codes);
+            coded.1 = *lines;
+        }
         let sent = self.effects.apply(&mut self.codes, &mut self.lines, effects, audible);
         let weight = self.settings.gains[FINE];
         self.lines.iter_mut().for_each(|lines| line_effects::weigh(lines, weight));
@@ -291,6 +319,11 @@ impl Resynthesis {
         self.next_gain = if keep { sent } else { 0.0 };
         let levels = self.settings.levels.clamp(1, self.model.levels());
         let count = self.model.codes_per_step(levels);
+        let played = self.codes.iter().zip(&self.lines).zip(&self.coded);
+        self.as_coded = self.settings.gains == [1.0; SCALES]
+            && played.into_iter().all(|((codes, lines), (coded, own))| {
+                codes[..count] == coded[..count] && lines == own
+            });
         let tokens = self.codes.iter().zip(&self.lines);
         for (channel, (codes, lines)) in self.channels.iter_mut().zip(tokens) {
             for level in 0..levels {
@@ -430,7 +463,7 @@ mod tests {
         let sound = sound(30_000);
         for (levels, lines) in [(1, false), (4, true), (7, false), (7, true)] {
             let selection = match lines {
-                true => Selection::suiting(MODEL.0.config(), levels),
+                true => Selection::suiting(MODEL.0.config(), levels).live(),
                 false => Selection::NONE,
             };
             let coded = coded(&sound, levels, selection);
@@ -439,6 +472,19 @@ mod tests {
                 assert_eq!(out[..5280], [0.0; 5280][..]);
                 assert_eq!(out[5280..], coded[..sound.len() - 5280], "{levels} levels in {block}");
             }
+        }
+    }
+
+    #[test]
+    fn only_what_is_played_as_it_was_coded_is_trimmed() {
+        let mut shifted = settings();
+        shifted.tokens.shift = 1;
+        let quieter = Settings { gains: [1.0, 1.0, 0.9], ..settings() };
+        for (settings, as_coded) in [(settings(), true), (shifted, false), (quieter, false)] {
+            let mut stage = Resynthesis::new(&MODEL.0, MODEL.1.clone(), 1);
+            let mut samples = [sound(9600).into_boxed_slice()];
+            stage.process(&mut samples, 9600, &settings, &mut Nobody);
+            assert_eq!(stage.as_coded, as_coded, "{settings:?}");
         }
     }
 
@@ -481,7 +527,8 @@ mod tests {
         assert!(out[20_000..40_000].iter().any(|s| *s != 0.0));
         assert!(out[tail..200_000].iter().all(|s| *s == 0.0));
         // From where it begins again it is what it would be without the fade.
-        let coded = coded(&all, 4, Selection::FEW);
+        let selection = Selection::suiting(MODEL.0.config(), 4).live();
+        let coded = coded(&all, 4, selection);
         assert_eq!(out[205_280..], coded[200_000..234_720]);
     }
 

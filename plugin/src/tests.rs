@@ -175,7 +175,8 @@ fn at_its_defaults_it_is_the_codec_bit_for_bit_in_blocks_of_any_size() {
     ] {
         let sound = sound(channels, 24_000);
         let codec = Model::load_shipped(shipped).unwrap();
-        let (levels, lines) = (codec.levels(), Selection::suiting(codec.config(), usize::MAX));
+        let (levels, lines) =
+            (codec.levels(), Selection::suiting(codec.config(), usize::MAX).live());
         let coded: Vec<Vec<f32>> =
             sound.iter().map(|channel| coded(&codec, channel, levels, lines)).collect();
         for blocks in [&[512][..], &[1, 1999, 64, 3, 8192], &[24_000]] {

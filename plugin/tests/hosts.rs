@@ -78,7 +78,7 @@ fn pedalboard_and_dawdreamer() {
     std::fs::copy(&library, contents.join("Tessera.so")).unwrap();
     let model = Model::shipped().unwrap();
     let sounds: Vec<Vec<f32>> = (0..2).map(sound).collect();
-    let (levels, lines) = (model.levels(), Selection::suiting(model.config(), usize::MAX));
+    let (levels, lines) = (model.levels(), Selection::suiting(model.config(), usize::MAX).live());
     let coded = sounds.iter().map(|sound| coded(&model, sound, levels, lines));
     let write = |name: &str, sounds: Vec<Vec<f32>>| {
         let bytes: Vec<u8> =

@@ -14,7 +14,7 @@ use super::schedule::{Schedule, normalize_cost, product_cost, split};
 use super::step::{Phase, Progress, Work};
 use super::synthesis::{Grains, SynthesisState};
 use crate::config::CodecConfig;
-use crate::lines::{Comb, Lines, Trims};
+use crate::lines::{BandPowers, Comb, Lines, Trims};
 
 /// A part of the decoder's work on a step.
 #[derive(Debug, Clone)]
@@ -31,6 +31,13 @@ pub(super) enum DecodeTask {
     Spectrum(usize),
     /// And what becomes of it.
     Transform(usize),
+}
+
+impl DecodeTask {
+    /// Whether it is the first after the head is known.
+    fn begins_synthesis(&self) -> bool {
+        matches!(self, Self::Learned(0))
+    }
 }
 
 /// The work of a step of `rows` frames: whole, and in units.
@@ -77,7 +84,7 @@ pub(super) fn decode_schedule(
         }
         tasks
     };
-    Schedule::whole_and_in_units(tasks)
+    Schedule::whole_and_in_units(tasks, DecodeTask::begins_synthesis)
 }
 
 /// Cost of a sample of a frame's noise and learned bins, in multiply-adds of a matrix product, as measured for
@@ -368,6 +375,67 @@ impl StreamDecoder {
     /// Units of work that a step has.
     pub fn units(&self) -> usize {
         self.model.weights.decode[1].units()
+    }
+
+    /// Units of a step that was begun after which it is known what its frames will be like: their [`powers`](Self::powers), by which
+    /// it can still be [trimmed](Self::trim).
+    pub fn units_to_trim(&self) -> usize {
+        self.model.weights.decode[1].units_before(DecodeTask::begins_synthesis)
+    }
+
+    /// The power of each band that can be trimmed in each frame of the step at work, as its codes have it: the sum of its bins', each of
+    /// which has the samples' variance where the sound is white noise. No frames unless just
+    /// [`units_to_trim`](Self::units_to_trim) units of a step are done.
+    ///
+    /// ```
+    /// use tessera_codec::engine::{Model, StreamDecoder, StreamEncoder};
+    /// use tessera_codec::lines::{LineFinder, Lines, Selection};
+    ///
+    /// # #[cfg(feature = "embedded-model")] {
+    /// let model = Model::shipped()?;
+    /// let (mut encoder, mut decoder) = (StreamEncoder::new(&model), StreamDecoder::new(&model));
+    /// let selection = Selection::suiting(model.config(), 4).live();
+    /// let mut finder = LineFinder::new(48_000, 1920, 1440, selection).with_trims(model.config());
+    /// let mut codes = vec![0; model.codes_per_step(4)];
+    /// let (mut found, mut samples) = (Vec::new(), vec![0.0; 1920]);
+    /// let hiss: Vec<f32> = (0..1920u32).map(|n| (n * n % 211) as f32 / 1000.0 - 0.1).collect();
+    /// for _ in 0..10 {
+    ///     encoder.process_into(&hiss, 4, &mut codes)?;
+    ///     finder.find(&hiss, &mut found);
+    ///     let mut lines = found.pop().unwrap_or(Lines::NONE);
+    ///     decoder.begin_with_lines(&codes, 4, &lines)?;
+    ///     decoder.advance(decoder.units_to_trim());
+    ///     let trims = finder.trims(decoder.powers());
+    ///     decoder.trim(trims)?;
+    ///     lines.set_trims(trims); // to be sent with the codes
+    ///     decoder.advance(usize::MAX);
+    ///     decoder.take(&mut samples)?;
+    /// }
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn powers(&self) -> impl Iterator<Item = BandPowers> {
+        let (synthesis, width) = (&self.model.weights.synthesis, self.model.weights.head.outputs());
+        let frames = if self.can_be_trimmed() { self.model.frames_per_step() } else { 0 };
+        let heads = self.state.head.chunks_exact(width).take(frames);
+        heads.map(|head| synthesis.powers(&head[..synthesis.magnitudes()]))
+    }
+
+    /// Sets the trims of the step at work, in place of those it was begun with.
+    ///
+    /// # Errors
+    /// Fewer or more units of a step are done than [`units_to_trim`](Self::units_to_trim), or none is at work.
+    pub fn trim(&mut self, trims: Trims) -> Result<(), EngineError> {
+        if !self.can_be_trimmed() {
+            return Err(EngineError::NotReady("no step has just come to where it can be trimmed"));
+        }
+        self.state.lines[1].set_trims(trims);
+        Ok(())
+    }
+
+    fn can_be_trimmed(&self) -> bool {
+        let units = self.units_to_trim();
+        matches!(self.phase, Phase::Computing { work, unit } if work.steps == 1 && unit == units)
     }
 
     /// What each unit of a step costs, as estimated from its operations, in a measure that encoder and

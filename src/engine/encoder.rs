@@ -73,7 +73,7 @@ pub(super) fn encode_schedule(
         }
         tasks
     };
-    Schedule::whole_and_in_units(tasks)
+    Schedule::whole_and_in_units(tasks, |_| false)
 }
 
 /// Turns one channel of samples into codes, in pieces of any size.

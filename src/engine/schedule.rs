@@ -19,14 +19,14 @@ pub struct Schedule<T> {
 }
 
 impl<T: Clone> Schedule<T> {
-    /// Units out of tasks and their costs.
-    fn new(tasks: &[(T, u64)]) -> Self {
+    /// Units out of tasks and their costs; a task that `begins` something is the first of its unit.
+    fn new(tasks: &[(T, u64)], begins: impl Fn(&T) -> bool) -> Self {
         let total: u64 = tasks.iter().map(|(_, cost)| *cost).sum();
         let target = total / UNITS;
         let (mut ends, mut costs) = (Vec::new(), Vec::new());
         let mut cost = 0;
-        for (i, (_, more)) in tasks.iter().enumerate() {
-            if cost > 0 && cost + more > target {
+        for (i, (task, more)) in tasks.iter().enumerate() {
+            if cost > 0 && (cost + more > target || begins(task)) {
                 ends.push(i);
                 costs.push(cost);
                 cost = 0;
@@ -43,11 +43,20 @@ impl<T: Clone> Schedule<T> {
     }
 
     /// From a function that gives the tasks of a step with their costs, each of which may cost about as
-    /// much as it is told: the step whole, and in units.
-    pub fn whole_and_in_units(tasks: impl Fn(u64) -> Vec<(T, u64)>) -> [Self; 2] {
+    /// much as it is told: the step whole, and in units, none of which goes on from before a task that `begins` something.
+    pub fn whole_and_in_units(
+        tasks: impl Fn(u64) -> Vec<(T, u64)>,
+        begins: impl Fn(&T) -> bool,
+    ) -> [Self; 2] {
         let whole = tasks(u64::MAX);
         let total: u64 = whole.iter().map(|(_, cost)| *cost).sum();
-        [Self::new(&whole), Self::new(&tasks(total / UNITS))]
+        [Self::new(&whole, &begins), Self::new(&tasks(total / UNITS), &begins)]
+    }
+
+    /// Units that end before the first task that is wanted.
+    pub fn units_before(&self, wanted: impl Fn(&T) -> bool) -> usize {
+        let first = self.tasks.iter().position(wanted).unwrap_or(self.tasks.len());
+        self.ends.partition_point(|end| *end <= first)
     }
 
     /// Number of units.

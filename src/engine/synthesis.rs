@@ -10,7 +10,7 @@ use super::comb::CombShape;
 use super::kernels::Kernels;
 use crate::config::CodecConfig;
 use crate::harmonics::Excitation;
-use crate::lines::{GRAIN_BANDS, Grain, Teeth, Trims, grain_bins};
+use crate::lines::{BandPowers, GRAIN_BANDS, Grain, Teeth, Trims, grain_bins};
 use crate::math;
 use crate::synthesis::{self, Head, OwnNoise};
 
@@ -93,6 +93,11 @@ impl Synthesis {
     /// Trims a frame's log magnitudes.
     pub fn trim(&self, trims: Trims, magnitudes: &mut [f32]) {
         self.head.trim(trims, magnitudes);
+    }
+
+    /// The power that a frame has in each band that is trimmed, from its log magnitudes.
+    pub fn powers(&self, magnitudes: &[f32]) -> BandPowers {
+        self.head.powers(magnitudes)
     }
 
     /// The first part of the spectrum of frame number `frame` of the stream, from its outputs of the head:

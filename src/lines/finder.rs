@@ -7,10 +7,11 @@ use rustfft::{Fft, FftPlannerScalar};
 
 use super::comb_finder::CombTask;
 use super::{
-    CombFinder, Kept, LEVEL_STEP, LEVELS, LOWEST, Line, Lines, PITCHES, PITCHES_PER_OCTAVE, SLOTS,
-    SOFTEST,
+    BandPowers, CombFinder, Kept, LEVEL_STEP, LEVELS, LOWEST, Line, Lines, PITCHES,
+    PITCHES_PER_OCTAVE, SLOTS, SOFTEST, Trims,
 };
 use crate::config::CodecConfig;
+use crate::trims::TrimMeter;
 use crate::{math, real_fft};
 
 /// Seconds of the window that is looked through: a line is three bins of 17 Hz wide then.
@@ -66,8 +67,7 @@ pub struct Selection {
     pub beside: u8,
     /// Steps that a grain stays for: 1, 2 or 4, or 0 for no grains. They are found only where codes are looked for.
     pub grain: u8,
-    /// By how much a bit spent on trims has to bring the squared errors of levels down, in dB squared; 0 for no trims. They are
-    /// found only in files.
+    /// By how much a bit spent on trims has to bring the squared errors of levels down, in dB squared; 0 for no trims.
     pub trim: f32,
 }
 
@@ -98,6 +98,11 @@ impl Selection {
             _ => (Self::MANY, Self::RATES[1]),
         };
         Self { trim: suiting.trim * (of_rate / rate.max(1.0)) as f32, ..suiting }
+    }
+
+    /// What of it can be found while the sound comes in: no grains, which are chosen by what they are heard to do.
+    pub fn live(self) -> Self {
+        Self { grain: 0, ..self }
     }
 
     /// What there may be.
@@ -172,7 +177,10 @@ pub struct LineFinder {
     peaks: Box<[Peak]>,
     found: usize,
     comb: Option<CombFinder>,
+    trims: Option<TrimMeter>,
     lines: Lines,
+    /// Those at the end of the step before.
+    before: Lines,
     /// Slots whose line has ended in this step.
     ended: [bool; SLOTS],
 }
@@ -188,6 +196,8 @@ enum Task {
     Choose,
     /// The comb.
     Comb(CombTask),
+    /// The levels that trims are chosen by.
+    Hear(usize),
 }
 
 impl Task {
@@ -203,6 +213,7 @@ impl Task {
             Self::Comb(CombTask::Try(_)) => 200_000,
             Self::Comb(CombTask::Compare(_)) => 380_000,
             Self::Comb(CombTask::Choose) => 1_500,
+            Self::Hear(_) => 500_000,
         }
     }
 }
@@ -263,7 +274,9 @@ impl LineFinder {
             peaks: vec![Peak::default(); half / 2 + 1].into(),
             found: 0,
             comb,
+            trims: None,
             lines: Lines::NONE,
+            before: Lines::NONE,
             ended: [false; SLOTS],
             forward,
             shape,
@@ -275,6 +288,17 @@ impl LineFinder {
         let (rate, step, lag) =
             (config.sample_rate, config.samples_per_step(), config.lag_samples());
         selection.kept().any().then(|| Self::new(rate, step, lag, selection))
+    }
+
+    /// The same finder, for live sound, which hears the levels of a codec's steps as well: once a step is taken,
+    /// [`trims`](Self::trims) are chosen by them.
+    pub fn with_trims(mut self, config: &CodecConfig) -> Self {
+        let meter = TrimMeter::new(config, self.selection.trim);
+        let hear = (0..meter.units()).map(Task::Hear);
+        self.tasks = self.tasks.iter().copied().chain(hear).collect();
+        self.costs = self.tasks.iter().map(|task| task.cost()).collect();
+        self.trims = Some(meter);
+        self
     }
 
     /// Whether the lines of such a codec are where they were heard. Where the decoder lags by less than half of
@@ -315,6 +339,7 @@ impl LineFinder {
         self.samples.copy_within(self.step.., 0);
         let newest = self.samples.len() - self.step;
         self.samples[newest..].copy_from_slice(&self.waiting);
+        self.before = self.lines;
         (self.filled, self.done) = (0, Some(0));
         true
     }
@@ -344,11 +369,21 @@ impl LineFinder {
         Some(lines)
     }
 
+    /// The trims of the step that was [taken](Self::take) last, by the powers of its frames as its codes have them
+    /// ([`StreamDecoder::powers`](crate::engine::StreamDecoder::powers)): none unless the finder is one
+    /// [`with_trims`](Self::with_trims), and they are selected.
+    pub fn trims(&mut self, made: impl Iterator<Item = BandPowers>) -> Trims {
+        self.trims.as_mut().map_or(Trims::NONE, |meter| meter.choose(made))
+    }
+
     /// Which lines are worth their bits from the next step on. Lines that there are go on to their end.
     pub fn select(&mut self, selection: Selection) {
         self.selection = Selection { most: selection.most.min(SLOTS), ..selection };
         if let Some(comb) = &mut self.comb {
             comb.select([selection.comb, selection.beside]);
+        }
+        if let Some(meter) = &mut self.trims {
+            meter.select(selection.trim);
         }
     }
 
@@ -357,7 +392,8 @@ impl LineFinder {
         self.samples.fill(0.0);
         (self.filled, self.done) = (0, None);
         self.comb.iter_mut().for_each(CombFinder::reset);
-        self.lines = Lines::NONE;
+        self.trims.iter_mut().for_each(TrimMeter::reset);
+        (self.lines, self.before) = (Lines::NONE, Lines::NONE);
     }
 
     fn run(&mut self, task: Task) {
@@ -377,6 +413,12 @@ impl LineFinder {
                 let beside = self.lines.iter().count();
                 if let Some(comb) = &mut self.comb {
                     comb.run(task, &self.samples[newest..], beside);
+                }
+            }
+            Task::Hear(unit) => {
+                let newest = self.samples.len() - self.step;
+                if let Some(meter) = &mut self.trims {
+                    meter.hear(unit, &self.samples[newest..], [&self.before, &self.lines]);
                 }
             }
         }

@@ -11,7 +11,7 @@
 //!
 //! What noise is left need not be any noise either: a [`Grain`] says which, where codes are looked for by listening
 //! ([`Codec::searching_encoder`](crate::codec::Codec::searching_encoder)). And where all that comes out too loud or too soft,
-//! [`Trims`] put it right, in files.
+//! [`Trims`] put it right.
 //!
 //! [`LineFinder`] looks at what is encoded, [`LinePlayer`] draws into what was decoded; neither knows of a
 //! network, and both are of one channel and allocate nothing once they are made.
@@ -51,7 +51,7 @@ pub(crate) use grain::grain_bins;
 pub use grain::{GRAIN_BANDS, GRAIN_EDGES, Grain};
 pub use player::LinePlayer;
 pub(crate) use trims::trim_ranges;
-pub use trims::{MOST_TRIMMED, TRIM_BANDS, TRIM_EDGES, TRIM_STEP, Trims};
+pub use trims::{BandPowers, MOST_TRIMMED, TRIM_BANDS, TRIM_EDGES, TRIM_STEP, Trims};
 
 /// The most lines at a time, beside a comb.
 pub const SLOTS: usize = 8;

@@ -15,6 +15,8 @@ pub const TRIM_EDGES: [f64; TRIM_BANDS + 1] = [
 pub const TRIM_STEP: f32 = 3.0;
 /// The largest trim, up or down: 18 dB.
 pub const MOST_TRIMMED: i8 = 6;
+/// The power of a frame of sound in each of these bands.
+pub type BandPowers = [f32; TRIM_BANDS];
 /// ln(10) / 20
 const NEPERS_OF_DB: f32 = 0.115_129_255;
 

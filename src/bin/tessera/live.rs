@@ -17,7 +17,7 @@ use rtrb::RingBuffer;
 use tessera_codec::audio::ElasticResampler;
 use tessera_codec::engine::{ChannelDecoders, ChannelEncoders};
 use tessera_codec::files::Encoding;
-use tessera_codec::lines::{LineFinder, LinePlayer, Selection};
+use tessera_codec::lines::{LineFinder, LinePlayer};
 
 use self::pace::Pacer;
 use self::recorder::Recorder;
@@ -113,9 +113,7 @@ pub fn run(args: Args) -> Result<Outcome> {
     let channels = input.config.channels.min(output.config.channels).clamp(1, 2);
     let (sound, tokens) = (args.record.as_deref(), args.record_tokens.as_deref());
     let lines = args.lines.map(LinesWanted::selection);
-    // Grains and trims are chosen by what they are heard to do, which would be too late.
-    let lines =
-        Selection { grain: 0, trim: 0.0, ..Encoding { levels, lines }.selection(model.config()) };
+    let lines = Encoding { levels, lines }.selection(model.config()).live();
     let (kept, force) = (lines.kept(), args.force);
     let mut recorder = Recorder::create(&model, levels, kept, channels, sound, tokens, force)?;
     let interrupt = Interrupt::listen()?;
@@ -155,7 +153,7 @@ pub fn run(args: Args) -> Result<Outcome> {
         encoders: ChannelEncoders::new(&model, count, 1),
         decoders: ChannelDecoders::new(&model, count, 1),
         finders: LineFinder::of_codec(model.config(), lines)
-            .map_or(Vec::new(), |finder| vec![finder; count]),
+            .map_or(Vec::new(), |finder| vec![finder.with_trims(model.config()); count]),
         players: vec![LinePlayer::new(rate, model.chunk_samples()); count],
         levels,
         meters,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use rtrb::{Consumer, Producer};
 use tessera_codec::audio::ElasticResampler;
-use tessera_codec::engine::{ChannelDecoders, ChannelEncoders, Model, Progress};
+use tessera_codec::engine::{ChannelDecoders, ChannelEncoders, Model, StreamEncoder};
 use tessera_codec::lines::{LineFinder, LinePlayer, Lines};
 use tessera_codec::tokens::Tokens;
 
@@ -73,8 +73,7 @@ impl Worker {
         let channels = self.encoders.streams().len();
         let mut planar = vec![vec![0.0; TAKEN]; channels];
         let mut samples = Vec::new();
-        let mut codes = vec![vec![0; 2 * model.codes_per_step(self.levels)]; channels];
-        let mut lines = vec![Vec::new(); channels];
+        let mut codes = vec![vec![0; model.codes_per_step(self.levels)]; channels];
         let mut taken = 0;
         while !stop.load(Ordering::Acquire) {
             let frames = self.take(&mut planar);
@@ -89,23 +88,29 @@ impl Worker {
             let length = samples.first().map_or(0, Vec::len);
             let mut first = 0;
             while first < length {
-                let rest: Vec<&[f32]> = samples.iter().map(|channel| &channel[first..]).collect();
+                // No further than to the end of a step, so that what is found belongs to it.
+                let missing =
+                    self.encoders.streams().first().map_or(0, StreamEncoder::missing_samples);
+                let end = length.min(first + missing.max(1));
+                let rest: Vec<&[f32]> =
+                    samples.iter().map(|channel| &channel[first..end]).collect();
                 let done = self.encoders.process_into(&rest, self.levels, &mut codes)?;
-                for ((finder, samples), lines) in self.finders.iter_mut().zip(rest).zip(&mut lines)
-                {
-                    finder.find(&samples[..done.consumed], lines);
+                for (finder, samples) in self.finders.iter_mut().zip(rest) {
+                    finder.fill(&samples[..done.consumed]);
                 }
                 first += done.consumed;
                 taken += done.consumed as u64;
                 if done.produced > 0 {
-                    self.coded(model, &codes, &mut lines, done, taken)?;
+                    let (tokens, sound) = self.decode(model, &codes)?;
+                    self.play(&sound)?;
+                    self.record(Part { tokens, sound, taken })?;
                 }
             }
             let worked = begun.elapsed().as_nanos() as u64;
             self.meters.busy.fetch_add(worked, Ordering::Relaxed);
             self.meters.longest.fetch_max(worked, Ordering::Relaxed);
         }
-        self.finish(model, lines, taken)
+        self.finish(model, taken)
     }
 
     /// Frames of the input ring by channel, as many as there are.
@@ -119,49 +124,41 @@ impl Worker {
         frames
     }
 
-    /// Decodes some steps, plays them, and hands them to the recording. Takes as many of the lines as there are
-    /// steps: those of a step that the encoder has not got to may be there.
-    fn coded(
-        &mut self,
-        model: &Model,
-        codes: &[Vec<u16>],
-        lines: &mut [Vec<Lines>],
-        done: Progress,
-        taken: u64,
-    ) -> Result<()> {
-        let steps = done.produced / model.codes_per_step(self.levels);
-        let codes: Vec<&[u16]> = codes.iter().map(|c| &c[..done.produced]).collect();
-        let lines = lines.iter_mut().map(|l| l.drain(..steps.min(l.len())).collect());
-        let (tokens, sound) = self.decode(model, &codes, lines.collect())?;
-        self.play(&sound)?;
-        self.record(Part { tokens, sound, taken })
-    }
-
+    /// Decodes a step of each channel, with what is found in its samples, all of which the finders have.
     fn decode(
         &mut self,
         model: &Model,
         codes: &[impl AsRef<[u16]>],
-        lines: Vec<Vec<Lines>>,
     ) -> Result<(Vec<Tokens>, Vec<Vec<f32>>)> {
-        let (per_step, chunk) = (model.codes_per_step(self.levels), model.chunk_samples());
-        let steps = codes.first().map_or(0, |codes| codes.as_ref().len()) / per_step;
-        let mut sound = vec![vec![0.0; steps * chunk]; codes.len()];
-        if steps > 0 {
-            // There is room for all.
-            self.decoders.process_with_lines(codes, self.levels, &lines, &mut sound)?;
-        }
-        for ((player, lines), sound) in self.players.iter_mut().zip(&lines).zip(&mut sound) {
-            for (lines, samples) in lines.iter().zip(sound.chunks_exact_mut(chunk)) {
-                player.play(lines, samples);
+        let mut all = (Vec::new(), Vec::new());
+        let (mut finders, mut players) = (self.finders.iter_mut(), self.players.iter_mut());
+        for (decoder, codes) in self.decoders.streams_mut().iter_mut().zip(codes) {
+            let (codes, mut finder) = (codes.as_ref(), finders.next());
+            let mut lines = finder.as_mut().and_then(|finder| {
+                finder.begin();
+                finder.advance(usize::MAX);
+                finder.take()
+            });
+            let none = Lines::NONE;
+            decoder.begin_with_lines(codes, self.levels, lines.as_ref().unwrap_or(&none))?;
+            decoder.advance(decoder.units_to_trim());
+            if let (Some(finder), Some(lines)) = (finder, &mut lines) {
+                lines.set_trims(finder.trims(decoder.powers()));
+                decoder.trim(lines.trims())?;
             }
-        }
-        let tokens = codes.iter().zip(lines).map(|(codes, lines)| {
+            decoder.advance(usize::MAX);
+            let mut sound = vec![0.0; model.chunk_samples()];
+            decoder.take(&mut sound)?;
+            if let (Some(player), Some(lines)) = (players.next(), &lines) {
+                player.play(lines, &mut sound);
+            }
             let mut tokens = Tokens::new(self.levels);
-            tokens.extend_steps(codes.as_ref(), model.layout());
-            tokens.lines = lines;
-            tokens
-        });
-        Ok((tokens.collect(), sound))
+            tokens.extend_steps(codes, model.layout());
+            tokens.lines.extend(lines);
+            all.0.push(tokens);
+            all.1.push(sound);
+        }
+        Ok(all)
     }
 
     /// Into the output's ring, at its pace.
@@ -204,23 +201,26 @@ impl Worker {
         }
     }
 
-    /// The steps that are still inside.
-    fn finish(mut self, model: &Model, mut lines: Vec<Vec<Lines>>, taken: u64) -> Result<()> {
+    /// The steps that are still inside, which silence completes.
+    fn finish(mut self, model: &Model, taken: u64) -> Result<()> {
         if self.recording.is_none() {
             return Ok(());
         }
         let channels = self.encoders.streams().len();
+        let per_step = model.codes_per_step(self.levels);
         let steps = self.encoders.streams().first().map_or(0, |s| s.steps_to_finish());
-        let mut codes = vec![vec![0; steps * model.codes_per_step(self.levels)]; channels];
+        let mut codes = vec![vec![0; steps * per_step]; channels];
         self.encoders.finish(self.levels, &mut codes)?;
         let silence = vec![0.0; model.chunk_samples()];
-        for (finder, lines) in self.finders.iter_mut().zip(&mut lines) {
-            while lines.len() < steps {
-                finder.find(&silence, lines);
+        for step in 0..steps {
+            for finder in &mut self.finders {
+                finder.fill(&silence);
             }
-            lines.truncate(steps);
+            let own = step * per_step..(step + 1) * per_step;
+            let codes: Vec<&[u16]> = codes.iter().map(|codes| &codes[own.clone()]).collect();
+            let (tokens, sound) = self.decode(model, &codes)?;
+            self.record(Part { tokens, sound, taken })?;
         }
-        let (tokens, sound) = self.decode(model, &codes, lines)?;
-        self.record(Part { tokens, sound, taken })
+        Ok(())
     }
 }
