@@ -73,10 +73,10 @@ pub struct Args {
 pub enum LinesWanted {
     /// None: codes alone.
     None,
-    /// Up to three at a time, that stand out most, and the partials of a clear pitch; in files a choice of noise every
-    /// 160 ms, and trims: how much louder or softer bands are than the codes have them.
+    /// Up to three at a time, that stand out most, and the partials of a clear pitch; trims: how much louder or
+    /// softer bands are than the codes have them; and in files a choice of noise every 160 ms.
     Few,
-    /// Up to eight at a time, and the partials of a pitch; in files a choice of noise every 40 ms, and more trims.
+    /// Up to eight at a time, and the partials of a pitch; more trims; and in files a choice of noise every 40 ms.
     Many,
 }
 
