@@ -38,6 +38,28 @@ fn to_file(folder: &Folder) -> String {
     )
 }
 
+/// The usual devices, and one to record from, which gives half a minute of hiss that swells and fades, as fast as it is asked for.
+fn with_tape(folder: &Folder) -> String {
+    let mut state = 1u32;
+    let samples = (0..2 * 30 * 48_000).flat_map(|n| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let hiss = (state >> 8) as f32 / (1 << 23) as f32 - 1.0;
+        (hiss * (0.11 + 0.1 * (n as f32 * 1e-4).sin())).to_le_bytes()
+    });
+    std::fs::write(folder.path("tape.raw"), samples.collect::<Vec<u8>>()).unwrap();
+    let path = folder.text("tape.raw");
+    format!(
+        "{NULL} pcm.tape {{
+            type file
+            slave.pcm {{ type null }}
+            file \"/dev/null\"
+            infile \"{path}\"
+            format raw
+            hint {{ show on description \"Tape device\" }}
+        }}"
+    )
+}
+
 /// Whether ALSA's plugins work here: without its shared data they may not.
 fn skipped(ran: &Ran) -> bool {
     let missing = ran.code == Some(1) && ran.stderr.contains("no sound card");
@@ -107,9 +129,11 @@ fn a_file_is_played_to_its_end() {
 fn what_is_recorded_live_is_what_decoding_gives() {
     let folder = Folder::new();
     let (wav, tsr) = (folder.text("live.wav"), folder.text("live.tsr"));
-    let args = ["live", "--seconds", "1.5", "--record", &wav, "--record-tokens", &tsr];
+    let (devices, seconds) = (with_tape(&folder), "1.5");
+    let recorded = ["--record", &wav, "--record-tokens", &tsr];
+    let args = [&["live", "--input", "tape", "--seconds", seconds][..], &recorded].concat();
     let begun = Instant::now();
-    let ran = run(&mut with_devices(&folder, NULL, &args));
+    let ran = run(&mut with_devices(&folder, &devices, &args));
     if skipped(&ran) {
         return;
     }
@@ -123,9 +147,16 @@ fn what_is_recorded_live_is_what_decoding_gives() {
     assert!(folder.read("decoded.wav") == folder.read("live.wav"));
     let mut source = open(&folder.path("live.wav")).unwrap();
     assert_eq!((source.info().sample_rate, source.info().channels), (48_000, 2));
-    assert!(!read_all(source.as_mut(), 1 << 28).unwrap()[0].is_empty());
+    let heard = read_all(source.as_mut(), 1 << 28).unwrap();
+    assert!(heard[0].iter().any(|sample| sample.abs() > 0.05), "the tape is heard");
+    // Levels were put right: each step has 37 numbers, of which the last 24 are its trims (docs/tokens.md).
+    tessera(&["tokens", &tsr, "--out", &folder.text("live.jsonl")]).expect(0, &[]);
+    let tokens = String::from_utf8(folder.read("live.jsonl")).unwrap();
+    let tokens: serde_json::Value = serde_json::from_str(tokens.lines().next().unwrap()).unwrap();
+    let trims = tokens["lines"].as_array().unwrap().chunks(37).flat_map(|step| &step[13..]);
+    assert!(trims.into_iter().any(|trim| *trim != 0), "there are trims");
     // Recordings are not replaced unasked, and that is said before anything runs.
-    run(&mut with_devices(&folder, NULL, &args)).expect(1, &["live.wav", "--force"]);
+    run(&mut with_devices(&folder, &devices, &args)).expect(1, &["live.wav", "--force"]);
 }
 
 #[cfg(unix)]
