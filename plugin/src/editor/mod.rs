@@ -295,8 +295,8 @@ impl App {
                 ui.vertical(|ui| {
                     ui.set_width(46.0);
                     ui.add_space(8.0);
-                    let about =
-                        "Draws tones that stand out, and a voice's partials, beside the codes";
+                    let about = "Draws tones that stand out, and a voice's partials, beside the codes, \
+                                 and puts levels right";
                     switch(ui, &setter, &p.lines, "Lines", theme::ACCENT, about);
                 });
             });
