@@ -24,3 +24,8 @@ const TRIMS: usize = 2 * MOST_TRIMMED as usize + 1;
 fn trim(index: usize) -> i8 {
     index as i8 - MOST_TRIMMED
 }
+
+/// The number of a trim.
+fn index(trim: i8) -> usize {
+    (trim + MOST_TRIMMED) as usize
+}

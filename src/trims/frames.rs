@@ -119,6 +119,13 @@ impl Frames {
         Some(from.max(0.0).ceil() as usize..to as usize + 1)
     }
 
+    /// A band's error, from the sum over a step's frames of the logarithms of how much more power there is in the sound; `known` says
+    /// whether enough of the band is seen.
+    pub fn error(&self, sum: f32, known: bool) -> Option<f32> {
+        let db = sum * math::DB_OF_LN / self.per_step as f32;
+        (known && db.is_finite()).then_some(db)
+    }
+
     /// Whether so many bins of a band are enough to know it by.
     pub fn enough(&self, band: usize, seen: usize) -> bool {
         seen > 0 && 2 * seen >= self.bands[band].len()

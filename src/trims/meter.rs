@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::bits::{TrimBits, loss};
 use super::frames::{Frames, Room};
-use super::{Errors, TRIMS, trim};
+use super::{Errors, TRIMS, index, trim};
 use crate::config::CodecConfig;
 use crate::lines::{BandPowers, Lines, TRIM_BANDS, Trims};
 use crate::math;
@@ -76,8 +76,10 @@ impl TrimMeter {
     pub fn hear(&mut self, unit: usize, newest: &[f32], [before, now]: [&Lines; 2]) {
         if unit == 0 {
             (self.before, self.now) = (self.now, Trims::NONE);
-            self.samples.copy_within(newest.len().min(self.samples.len()).., 0);
-            let old = self.samples.len().saturating_sub(newest.len());
+            // Steps are no longer than what their frames see, unless the finder is of another codec.
+            let newest = &newest[newest.len().saturating_sub(self.samples.len())..];
+            self.samples.copy_within(newest.len().., 0);
+            let old = self.samples.len() - newest.len();
             self.samples[old..].copy_from_slice(newest);
             self.hide(before, now);
         }
@@ -128,21 +130,17 @@ impl TrimMeter {
                 *sum += if ratio.is_finite() && ratio > 0.0 { math::ln(ratio) } else { f32::NAN };
             }
         }
-        std::array::from_fn(|band| {
-            let db = sums[band] * math::DB_OF_LN / self.frames.per_step as f32;
-            (self.seen[band] > 0.0 && db.is_finite()).then_some(db)
-        })
+        std::array::from_fn(|band| self.frames.error(sums[band], self.seen[band] > 0.0))
     }
 
     fn next(&self, errors: &Errors) -> Trims {
         let (mut bands, mut below) = (self.before.bands(), 0);
         for (band, now) in bands.iter_mut().enumerate() {
             let was = *now;
-            let index = (0..TRIMS).find(|index| trim(*index) == was).unwrap_or_default();
-            let bits = &self.bits.of(false, below)[index];
+            let bits = &self.bits.of(false, below)[index(was)];
             let cost = |is: usize| HORIZON * loss(band, errors[band], is) + bits[is] * self.worth;
             let best = (0..TRIMS).min_by(|a, b| cost(*a).total_cmp(&cost(*b)));
-            *now = trim(best.unwrap_or(index));
+            *now = best.map_or(was, trim);
             below = *now - was;
         }
         Trims::new(bands).unwrap_or_default()
@@ -224,6 +222,16 @@ mod tests {
             let samples = vec![absurd; meter.frames.step()];
             (0..meter.units()).for_each(|unit| meter.hear(unit, &samples, [&Lines::NONE; 2]));
             assert_eq!(meter.choose(made.into_iter()), Trims::NONE, "{absurd}");
+        }
+    }
+
+    #[test]
+    fn steps_of_another_length_are_heard() {
+        for samples in [0, 7, 3360, 100_000] {
+            let mut meter = heard(1.0, &Lines::NONE, 1);
+            let tone: Vec<f32> = (0..samples).map(|n| (n as f32 * 0.3).sin()).collect();
+            (0..meter.units()).for_each(|unit| meter.hear(unit, &tone, [&Lines::NONE; 2]));
+            assert!(meter.heard.iter().flatten().all(|power| power.is_finite()), "{samples}");
         }
     }
 

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use super::bits::{TrimBits, loss};
 use super::frames::{Frames, Room};
-use super::{Errors, TRIMS, trim};
+use super::{Errors, TRIMS, index, trim};
 use crate::config::CodecConfig;
-use crate::lines::{Lines, MOST_TRIMMED, TRIM_BANDS, Trims};
+use crate::lines::{Lines, TRIM_BANDS, Trims};
 use crate::math;
 
 /// Chooses trims for the decoded sound of a codec. As what a trim costs depends on the one before, all ways through some steps are
@@ -72,8 +72,7 @@ impl TrimSearch {
         }
         std::array::from_fn(|band| {
             let left = frames.bands[band].clone().filter(|bin| seen(*bin)).count();
-            let db = sums[band] * math::DB_OF_LN / frames.per_step as f32;
-            (frames.enough(band, left) && db.is_finite()).then_some(db)
+            frames.error(sums[band], frames.enough(band, left))
         })
     }
 
@@ -108,7 +107,7 @@ impl TrimSearch {
     /// The trims of steps that are told one after another, the first of them as that of a chunk.
     pub fn decide(&self, errors: &[Errors]) -> Vec<Trims> {
         let mut steps = vec![[0usize; TRIM_BANDS]; errors.len()];
-        let unchanged = usize::from(MOST_TRIMMED.unsigned_abs());
+        let unchanged = index(0);
         let mut below = vec![0i8; errors.len()];
         for band in 0..TRIM_BANDS {
             // The least cost of all ways to each trim, and where the one to it came from.
