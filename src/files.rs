@@ -2,12 +2,14 @@
 //! core of its own. The bytes do not depend on the cores, unless codes are looked for (`encode_searching`).
 
 mod channels;
+mod ladder;
 mod trims;
 mod writer;
 
 use std::io::{Read, Seek, Write};
 
 use self::channels::{Decoders, Encoders};
+pub use self::ladder::Ladder;
 use self::trims::TrimFinder;
 use self::writer::TokenWriter;
 use crate::audio::{AudioError, AudioSource, AudioWarning, StreamResampler};
@@ -167,19 +169,33 @@ pub struct Encoding {
     /// Lines to store beside their codes; `None` for as many as suit the codes' rate, and for none where the codec is so
     /// quick that lines would come late.
     pub lines: Option<Selection>,
+    /// What a bit costs, 1 being what suits the codes' rate: trims, and the search for codes with a prior, spend the fewer bits the
+    /// dearer they are. From a quarter to four; what is beyond counts as that.
+    pub price: f32,
 }
 
 impl Encoding {
+    /// With so many levels, and all else as it suits them.
+    pub const fn of_levels(levels: usize) -> Self {
+        Self { levels, lines: None, price: 1.0 }
+    }
+
     /// Which lines are stored with a model of `config`.
     pub fn selection(self, config: &CodecConfig) -> Selection {
-        self.lines.unwrap_or_else(|| Selection::suiting(config, self.levels))
+        let lines = self.lines.unwrap_or_else(|| Selection::suiting(config, self.levels));
+        Selection { trim: lines.trim * self.price(), ..lines }
+    }
+
+    /// The price as it counts.
+    fn price(self) -> f32 {
+        // No number costs what others do.
+        if self.price.is_nan() { 1.0 } else { self.price.clamp(0.25, 4.0) }
     }
 }
 
 impl From<usize> for Encoding {
-    /// With so many levels, and lines as they suit them.
     fn from(levels: usize) -> Self {
-        Self { levels, lines: None }
+        Self::of_levels(levels)
     }
 }
 
@@ -243,8 +259,10 @@ pub fn encode_searching<W: Write>(
         return Err(FilesError::TwoModels { engine: model.id_hex(), search: codec.id_hex() });
     }
     let channels = usize::from(source.info().channels);
-    let coder =
-        Searching(codec.searching_encoder(channels, task.levels, task.lines, prior, effort)?);
+    let stream = codec
+        .searching_encoder(channels, task.levels, task.lines, prior, effort)?
+        .with_price(task.price);
+    let coder = Searching(stream);
     task.encode(coder, source, output, progress)
 }
 
@@ -303,6 +321,8 @@ struct Task<'a> {
     prior: Option<&'a Prior>,
     levels: usize,
     lines: Selection,
+    #[cfg_attr(not(feature = "train"), expect(dead_code))]
+    price: f32,
 }
 
 impl<'a> Task<'a> {
@@ -320,7 +340,13 @@ impl<'a> Task<'a> {
         if let Some(prior) = prior {
             prior.check_codec(model.id())?;
         }
-        Ok(Self { model, prior, levels, lines: encoding.selection(config) })
+        Ok(Self {
+            model,
+            prior,
+            levels,
+            lines: encoding.selection(config),
+            price: encoding.price(),
+        })
     }
 
     fn encode<W: Write>(

@@ -173,7 +173,7 @@ fn after_a_long_gap_the_stream_begins_anew() {
     let seconds = 70;
     let mut source = Signal::tone(48_000, 1, seconds * 48_000);
     // Lines remember a little of what was there before them.
-    let encoding = Encoding { levels: 4, lines: Some(Selection::NONE) };
+    let encoding = Encoding { lines: Some(Selection::NONE), ..Encoding::of_levels(4) };
     let (bytes, _) = encode(&model, &mut source, encoding, Vec::new(), &mut |_| {}).unwrap();
     let mut reader = ContainerReader::open(Cursor::new(&bytes)).unwrap();
     let header = reader.header().clone();

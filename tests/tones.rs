@@ -121,7 +121,11 @@ fn a_voice_has_its_partials_where_they_are() {
     // How much louder partials are than what is between them, from 1.1 to 2.3 kHz, in dB.
     let stand_out = |comb: u8| {
         let lines = Some(Selection { most: 0, comb, ..Selection::MANY });
-        let out = coded(&model, Encoding { levels: 5, lines }, std::slice::from_ref(&voice));
+        let out = coded(
+            &model,
+            Encoding { lines, ..Encoding::of_levels(5) },
+            std::slice::from_ref(&voice),
+        );
         let mut all = 0.0;
         for window in 5..20 {
             let (first, length) = (window * 4_800, 4_800);
@@ -170,7 +174,7 @@ fn trims_bring_what_is_decoded_closer() {
         let suiting = Selection::suiting(model.config(), levels);
         assert!(suiting.trim > 0.0);
         let distance = |lines: Selection| {
-            let encoding = Encoding { levels, lines: Some(lines) };
+            let encoding = Encoding { lines: Some(lines), ..Encoding::of_levels(levels) };
             let decoded = coded(&model, encoding, std::slice::from_ref(&clip)).swap_remove(0);
             mel_distance(&clip, &decoded).unwrap()
         };

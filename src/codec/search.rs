@@ -157,6 +157,11 @@ impl Codec {
 }
 
 impl SearchStream<'_> {
+    /// With odds that count for so many times as much: a bit of a code costs that many times what suits the codes' rate.
+    pub(crate) fn with_price(self, price: f32) -> Self {
+        Self { odds: self.odds * f64::from(price), ..self }
+    }
+
     /// Takes samples, one slice per channel and all of one length, and gives the tokens of the blocks they complete, one
     /// `Tokens` per channel; often of no steps.
     ///
@@ -407,7 +412,9 @@ impl SearchStream<'_> {
             latents.set(&(latents.as_detached_tensor() - moved)?)?;
         }
         let found = quantizer.encode(&latents, levels)?;
-        done(if distance(&found)? < distance(&answer)? { &found } else { &answer })
+        // Against codes that are as likely: the encoder's may be closer, and take more bits than they are worth.
+        let likely = quantizer.encode(&start, levels)?;
+        done(if distance(&found)? < distance(&likely)? { &found } else { &likely })
     }
 
     /// What the trims of some steps add to the outputs of the decoder's head for `frames` frames.

@@ -127,12 +127,31 @@ fn levels_and_rates() {
         let tsr = folder.text(name);
         tessera(&[&["encode", &wav, &tsr, "--model", model()], more].concat())
     };
-    // 5 bits a code: 125 bits a second for the first level of one channel.
-    for (kbps, levels) in [("0.25", 1), ("0.8", 2), ("9", 4)] {
+    // 5 bits a code: 1375 bits a second for the four levels of one channel, without lines and the file's head.
+    let mut before = 0;
+    for kbps in ["2.5", "3.5", "9"] {
         let json = encode(&format!("{kbps}.tsr"), &["--kbps", kbps, "--json"]).json();
-        assert_eq!(json["levels"], levels);
+        let (levels, most) = (json["levels"].as_u64().unwrap(), kbps.parse::<f64>().unwrap());
+        let taken = json["kbps"].as_f64().unwrap();
+        assert_eq!(
+            std::fs::read(folder.path(&format!("{kbps}.tsr"))).unwrap().len(),
+            json["bytes"]
+        );
+        assert!(taken <= most && (taken > 0.7 * most || levels == 4), "{json}");
+        assert!(levels >= before, "{json}");
+        before = levels;
+        tessera(&[
+            "decode",
+            &folder.text(&format!("{kbps}.tsr")),
+            &folder.text(&format!("{kbps}.wav")),
+            "--model",
+            model(),
+        ])
+        .expect(0, &[]);
     }
-    encode("low.tsr", &["--kbps", "0.1"]).expect(1, &["--kbps 0.1", "0.25 kbps"]);
+    assert_eq!(before, 4);
+    encode("low.tsr", &["--kbps", "0.1"]).expect(1, &["--kbps 0.1", "a.wav", "takes 1."]);
+    assert!(!folder.path("low.tsr").exists());
     encode("none.tsr", &["--levels", "0"]).expect(1, &["--levels 0", "1 to 4"]);
     encode("five.tsr", &["--levels", "5"]).expect(1, &["--levels 5", "1 to 4"]);
     encode("two.tsr", &["--levels", "2"]).expect(0, &[]);

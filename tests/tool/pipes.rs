@@ -38,6 +38,12 @@ fn pipes_and_files_give_the_same_bytes() {
         assert!(ran.expect(0, &[]).stdout.starts_with(folder.text("b.tsr").as_bytes()));
         assert!(folder.read("b.tsr") == folder.read("a.tsr"));
 
+        // What comes through a pipe comes once.
+        let most = (3.3 * channels as f64).to_string();
+        let by_codes = piped(&["encode", "-", "-", "--effort", "0", "--kbps", &most], &wav);
+        let levels = piped(&["encode", "-", "-", "--effort", "0", "--levels", "5"], &wav);
+        assert!(by_codes.expect(0, &["5 of 7 levels"]).stdout == levels.stdout);
+
         let (tsr, out) = (folder.text("a.tsr"), folder.text("out.wav"));
         tessera(&["decode", &tsr, &out, "--format", name]).expect(0, &[]);
         let out = folder.read("out.wav");

@@ -175,6 +175,14 @@ fn files_are_measured_as_they_are_written() {
         }
         assert_eq!(by_prior > 0, !more.contains(&"none"), "{more:?}");
     }
+    let rate = ["--kbps", "4", "--effort", "0", "--model", &model, "--json"];
+    let found = json(&tessera(&[&["eval", &reference][..], &rate].concat()));
+    assert_eq!(found["results"][0]["most_kbps"], 4.0);
+    for name in ["short.wav", "long.wav"] {
+        let source = format!("{reference}/{name}");
+        let made = json(&tessera(&[&["encode", &source, &tsr, "--force"][..], &rate].concat()));
+        assert_eq!(found["results"][0]["clips"][name]["bytes"], made["bytes"], "{name}");
+    }
     let none = folder.text("none");
     self::model(&folder.path("none"), None);
     let asked = ["eval", &reference, "--model", &none, "--entropy", "prior"];

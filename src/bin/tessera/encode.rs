@@ -1,5 +1,6 @@
 //! `tessera encode`: audio to tokens.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -8,7 +9,7 @@ use serde_json::{Map, Value, json};
 use tessera_codec::audio::{self, AudioSource};
 use tessera_codec::bitstream::{ContainerReader, OutputFile};
 use tessera_codec::engine::Model;
-use tessera_codec::files::{self, EncodeReport, Encoding, FilesError};
+use tessera_codec::files::{self, EncodeReport, Encoding, Ladder};
 use tessera_codec::lines::Selection;
 use tessera_codec::prior::Prior;
 
@@ -19,7 +20,11 @@ use super::interrupt::{Interrupt, Interruptible};
 use super::model::ModelArgs;
 use super::pipe::{self, Raw};
 use super::progress::Progress;
-use super::{Outcome, levels, report, sound};
+use super::{Outcome, kbps, levels, report, sound};
+
+/// The share of a rate that a file has at least which was encoded to fill it, unless it has all levels. Between two numbers of levels there
+/// is a third of the rate where there are few.
+const NEAR: f64 = 0.6;
 
 /// Encode an audio file: any sample rate, any number of channels up to 32. With --out, encode a folder.
 ///
@@ -45,7 +50,9 @@ pub struct Args {
     /// Levels to store, from 1 (coarsest); all by default.
     #[arg(long, value_name = "N", conflicts_with = "kbps")]
     levels: Option<usize>,
-    /// Store as many levels as fit this rate, all channels together.
+    /// The best file of at most this rate, all channels together: it is encoded some three times, with more or fewer levels
+    /// and all else as does most for its bits. Of less than two seconds, as if it lasted two. From a pipe, as many levels as fit
+    /// with their codes packed.
     #[arg(long, value_name = "X", value_parser = positive)]
     kbps: Option<f64>,
     #[command(flatten)]
@@ -116,6 +123,17 @@ struct Encoder<'a> {
     files_at_once: usize,
 }
 
+/// Opens the audio of an input.
+type Open<'a> = dyn Fn() -> Result<Box<dyn AudioSource>> + 'a;
+
+/// A sound to be encoded.
+struct Input<'a> {
+    source: Box<dyn AudioSource>,
+    name: &'a str,
+    /// Opens it again; none of a pipe.
+    again: Option<&'a Open<'a>>,
+}
+
 impl Encoder<'_> {
     fn levels(&self, channels: u16) -> Result<usize> {
         let config = self.model.config();
@@ -127,25 +145,39 @@ impl Encoder<'_> {
     }
 
     fn encoding(&self, levels: usize) -> Encoding {
-        Encoding { levels, lines: self.args.lines.map(LinesWanted::selection) }
+        let lines = self.args.lines.map(LinesWanted::selection);
+        Encoding { lines, ..Encoding::of_levels(levels) }
     }
 
-    /// Encodes a source with the name `name`; the output then has its own at `path`.
+    /// Encodes a sound; the output then has its name at `path`.
     fn encode(
         &self,
-        source: Box<dyn AudioSource>,
-        name: &str,
+        input: Input,
         mut output: pipe::Output,
         path: &Path,
         watch: &mut dyn FnMut(u64),
     ) -> Result<EncodeReport> {
-        let levels = self.levels(source.info().channels)?;
-        let interrupt = self.interrupt.clone();
-        let mut source = Interruptible { source, interrupt, path: name.into() };
+        let channels = input.source.info().channels;
         let done;
-        (output, done) = self
-            .tokens(&mut source, levels, output, watch)
-            .with_context(|| format!("cannot encode {name}"))?;
+        (output, done) = match (self.args.kbps, input.again) {
+            (Some(kbps), Some(again)) => {
+                let lines = self.args.lines.map(LinesWanted::selection);
+                let ladder = Ladder::new(self.model.config(), lines);
+                let (mut first, name) = (Some(input.source), input.name);
+                let attempt = |encoding, held| {
+                    let source = first.take().map_or_else(again, Ok)?;
+                    self.tokens(source, name, encoding, held, watch)
+                };
+                let (mut held, done) = kbps::fill(kbps, channels, &ladder, name, attempt)?;
+                std::io::copy(&mut held, &mut output)
+                    .with_context(|| format!("cannot write {}", path.display()))?;
+                (output, done)
+            }
+            _ => {
+                let encoding = self.encoding(self.levels(channels)?);
+                self.tokens(input.source, input.name, encoding, output, watch)?
+            }
+        };
         if let (true, pipe::Output::File(file)) = (self.args.verify, &mut output) {
             read_back(file, self.prior, &done)
                 .with_context(|| format!("cannot verify {}; it was not kept", path.display()))?;
@@ -154,24 +186,29 @@ impl Encoder<'_> {
         Ok(done)
     }
 
-    /// Writes the tokens of a source.
-    fn tokens(
+    /// Writes the tokens of a source with the name `name`.
+    fn tokens<W: Write>(
         &self,
-        source: &mut dyn AudioSource,
-        levels: usize,
-        output: pipe::Output,
+        source: Box<dyn AudioSource>,
+        name: &str,
+        encoding: Encoding,
+        output: W,
         watch: &mut dyn FnMut(u64),
-    ) -> Result<(pipe::Output, EncodeReport), FilesError> {
-        self.coder.encode(
-            self.model,
-            self.prior,
-            source,
-            self.encoding(levels),
-            output,
-            self.files_at_once,
-            self.interrupt,
-            watch,
-        )
+    ) -> Result<(W, EncodeReport)> {
+        let interrupt = self.interrupt.clone();
+        let mut source = Interruptible { source, interrupt, path: name.into() };
+        self.coder
+            .encode(
+                self.model,
+                self.prior,
+                &mut source,
+                encoding,
+                output,
+                self.files_at_once,
+                self.interrupt,
+                watch,
+            )
+            .with_context(|| format!("cannot encode {name}"))
     }
 
     /// Encodes a file of a folder, unless that is done.
@@ -179,12 +216,14 @@ impl Encoder<'_> {
         if !self.args.force && job.output.exists() {
             return self.keep(job);
         }
-        let source = audio::open(&job.input)?;
+        let open = || Ok(audio::open(&job.input)?);
+        let source = open()?;
         let effort = self.coder.effort(source.info());
         job.make_folder()?;
         let output = pipe::Output::create(&job.output, self.args.force)?;
         let name = job.input.display().to_string();
-        let done = self.encode(source, &name, output, &job.output, &mut |_| {})?;
+        let input = Input { source, name: &name, again: Some(&open) };
+        let done = self.encode(input, output, &job.output, &mut |_| {})?;
         Ok(Done {
             seconds: done.seconds,
             size: done.bytes,
@@ -200,22 +239,26 @@ impl Encoder<'_> {
         let header = reader.header();
         // A short file may have been smaller without a prior.
         let other_prior = header.prior_id.is_some_and(|id| self.prior.map(Prior::id) != Some(id));
-        let levels = self.levels(header.channels)?;
-        let lines = self.encoding(levels).selection(self.model.config()).kept();
-        if header.model_id != self.model.id()
-            || header.layout.levels() != levels
-            || header.lines != lines
-            || other_prior
-        {
-            bail!("of another model, number of levels, prior or lines: {}", job.is_there());
-        }
         let samples = reader.samples().with_context(|| format!("cut short: {}", job.is_there()))?;
-        Ok(Done {
-            kept: true,
-            seconds: samples as f64 / f64::from(header.source_rate),
-            size: std::fs::metadata(&job.output).with_context(|| job.is_there())?.len(),
-            ..Done::default()
-        })
+        let seconds = samples as f64 / f64::from(header.source_rate);
+        let size = std::fs::metadata(&job.output).with_context(|| job.is_there())?.len();
+        let (levels, most) = (header.layout.levels(), self.model.levels());
+        let as_asked = match self.args.kbps {
+            // Or as near to it as there is anything.
+            Some(kbps) => {
+                let share = kbps::rate(size, seconds) / kbps;
+                share <= 1.0 && (share >= NEAR || levels == most)
+            }
+            None => {
+                let asked = self.levels(header.channels)?;
+                let lines = self.encoding(asked).selection(self.model.config()).kept();
+                levels == asked && header.lines == lines
+            }
+        };
+        if header.model_id != self.model.id() || !as_asked || other_prior {
+            bail!("of another model, rate, number of levels, prior or lines: {}", job.is_there());
+        }
+        Ok(Done { kept: true, seconds, size, ..Done::default() })
     }
 
     /// What machines are told of an output, beside its name, length and size.
@@ -239,7 +282,8 @@ fn encode_file(args: &Args, path: &Path) -> Result<Outcome> {
     if args.input.is_dir() {
         bail!("{name} is a folder: name the folder for its tokens with --out");
     }
-    let source = pipe::open_audio(&args.input, args.raw)?;
+    let open = || pipe::open_audio(&args.input, args.raw);
+    let source = open()?;
     let info = source.info().clone();
     if args.verify && pipe::is_stdio(path) {
         bail!("--verify reads the file back, and a pipe cannot be: name a file");
@@ -266,7 +310,8 @@ fn encode_file(args: &Args, path: &Path) -> Result<Outcome> {
             format!("{} encoded, {:.1}x", report::duration(seconds), speed(seconds))
         });
     };
-    let done = encoder.encode(source, &name, output, path, &mut watch)?;
+    let again: Option<&Open> = if pipe::is_stdio(&args.input) { None } else { Some(&open) };
+    let done = encoder.encode(Input { source, name: &name, again }, output, path, &mut watch)?;
     drop(progress);
     for warning in &done.warnings {
         report::warn(&format!("{name}: {warning}"));
@@ -326,7 +371,9 @@ fn encode_folder(args: &Args, out: &Path) -> Result<Outcome> {
         files_at_once: jobs.len(),
     };
     // What no file can be encoded with is said once.
-    encoder.levels(1)?;
+    if args.kbps.is_none() {
+        encoder.levels(1)?;
+    }
     let batch = Batch {
         interrupt: &interrupt,
         verb: "encoded",

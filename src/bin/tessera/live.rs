@@ -113,7 +113,7 @@ pub fn run(args: Args) -> Result<Outcome> {
     let channels = input.config.channels.min(output.config.channels).clamp(1, 2);
     let (sound, tokens) = (args.record.as_deref(), args.record_tokens.as_deref());
     let lines = args.lines.map(LinesWanted::selection);
-    let lines = Encoding { levels, lines }.selection(model.config()).live();
+    let lines = Encoding { lines, ..Encoding::of_levels(levels) }.selection(model.config()).live();
     let (kept, force) = (lines.kept(), args.force);
     let mut recorder = Recorder::create(&model, levels, kept, channels, sound, tokens, force)?;
     let interrupt = Interrupt::listen()?;

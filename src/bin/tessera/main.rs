@@ -15,6 +15,7 @@ mod export;
 mod generate;
 mod info;
 mod interrupt;
+mod kbps;
 mod levels;
 #[cfg(feature = "live")]
 mod live;

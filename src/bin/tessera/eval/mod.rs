@@ -5,7 +5,7 @@ mod rate;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{Cursor, Write as _};
+use std::io::{Cursor, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tessera_codec::audio::{WavFormat, WavSink, open, resample_all};
 use tessera_codec::bitstream::{ContainerReader, OutputFile, Overwrite};
 use tessera_codec::engine::Model;
-use tessera_codec::files;
+use tessera_codec::files::{self, Encoding, Ladder};
 use tessera_codec::metrics::{self, CodebookStats, Meter};
 use tessera_codec::prior::Prior;
 use tessera_codec::token_files::TokenFile;
@@ -24,7 +24,7 @@ use crate::interrupt::{Interrupt, Interruptible};
 use crate::model::ModelArgs;
 use crate::progress::Progress;
 use crate::sound::{self, Clip};
-use crate::{Outcome, encode, levels, report};
+use crate::{Outcome, encode, kbps, levels, report};
 
 /// Name of the table of sizes beside decoded clips.
 const SIZES: &str = "bytes.tsv";
@@ -45,8 +45,11 @@ pub struct Args {
     #[command(flatten)]
     pub effort: EffortArgs,
     /// Measure with so many levels, or with each number of them; the model's number by default.
-    #[arg(long, value_name = "all|N")]
+    #[arg(long, value_name = "all|N", conflicts_with = "kbps")]
     levels: Option<Levels>,
+    /// Measure the best files of at most this rate, as `encode --kbps` makes them.
+    #[arg(long, value_name = "X", value_parser = encode::positive)]
+    kbps: Option<f64>,
     /// Print everything, clip by clip, as JSON.
     #[arg(long)]
     json: bool,
@@ -99,11 +102,20 @@ const FIGURES: [(&str, &str); 4] = [
     ("fine structure", "higher"),
 ];
 
+/// How much is stored of a clip.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Amount {
+    /// So many levels.
+    Levels(usize),
+    /// As much as fits so many thousands of bits a second.
+    Kbps(f64),
+}
+
 /// What made the clips of a table.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Coder {
-    /// The model with so many levels.
-    Tessera { levels: usize },
+    /// The model with so much stored.
+    Tessera(Amount),
     /// Opus at so many kbps a channel.
     Opus { kbps: u32 },
 }
@@ -131,15 +143,17 @@ struct Destination<'a> {
 }
 
 impl Destination<'_> {
-    fn folder(&self, levels: usize) -> PathBuf {
-        match self.by_levels {
-            true => self.folder.join(format!("levels-{levels}")),
-            false => self.folder.to_path_buf(),
+    fn folder(&self, amount: Amount) -> PathBuf {
+        match amount {
+            Amount::Levels(levels) if self.by_levels => {
+                self.folder.join(format!("levels-{levels}"))
+            }
+            _ => self.folder.to_path_buf(),
         }
     }
 
-    fn write(&self, levels: usize, name: &str, planar: &[Vec<f32>], rate: u32) -> Result<()> {
-        let mut path = self.folder(levels).join(name);
+    fn write(&self, amount: Amount, name: &str, planar: &[Vec<f32>], rate: u32) -> Result<()> {
+        let mut path = self.folder(amount).join(name);
         // The name of a FLAC must not be given to a WAV, nor that of the WAV beside it.
         if !path.extension().is_some_and(|e| e.eq_ignore_ascii_case("wav")) {
             path.as_mut_os_string().push(".wav");
@@ -155,8 +169,8 @@ impl Destination<'_> {
     }
 
     /// The sizes in the form that score.py reads.
-    fn write_sizes(&self, levels: usize, rows: &[Row]) -> Result<()> {
-        let path = self.folder(levels).join(SIZES);
+    fn write_sizes(&self, amount: Amount, rows: &[Row]) -> Result<()> {
+        let path = self.folder(amount).join(SIZES);
         let overwrite = if self.force { Overwrite::Replace } else { Overwrite::Refuse };
         let mut file = OutputFile::create(&path, overwrite)?;
         for row in rows {
@@ -173,19 +187,22 @@ pub fn run(args: Args) -> Result<Outcome> {
     let prior = args.entropy.choose(&prior)?;
     let coder = args.effort.coder(&args.model)?;
     let most = model.config().levels();
-    let counts: Vec<usize> = match args.levels {
-        Some(Levels::All) => (1..=most).collect(),
-        Some(Levels::Some(asked)) => vec![levels::within(asked, model.config())?],
-        None => vec![most],
+    let amounts: Vec<Amount> = match (args.levels, args.kbps) {
+        (_, Some(kbps)) => vec![Amount::Kbps(kbps)],
+        (Some(Levels::All), None) => (1..=most).map(Amount::Levels).collect(),
+        (Some(Levels::Some(asked)), None) => {
+            vec![Amount::Levels(levels::within(asked, model.config())?)]
+        }
+        (None, None) => vec![Amount::Levels(most)],
     };
     let destination = args.out.as_deref().map(|folder| Destination {
         folder,
-        by_levels: counts.len() > 1,
+        by_levels: amounts.len() > 1,
         force: args.force,
     });
     if let Some(destination) = &destination {
-        for &levels in &counts {
-            let sizes = destination.folder(levels).join(SIZES);
+        for &amount in &amounts {
+            let sizes = destination.folder(amount).join(SIZES);
             if sizes.exists() && !args.force {
                 bail!("{} exists already: --force replaces decoded audio", sizes.display());
             }
@@ -200,7 +217,7 @@ pub fn run(args: Args) -> Result<Outcome> {
     let interrupt = Interrupt::listen()?;
     let meter = Meter::new();
     let mut stats = CodebookStats::new(&model.config().layout().codebook_sizes);
-    let coders = counts.iter().map(|&levels| Coder::Tessera { levels });
+    let coders = amounts.iter().copied().map(Coder::Tessera);
     let rivals = opus::RATES.iter().filter(|_| args.against == Some(Rival::Opus));
     let coders = coders.chain(rivals.map(|&kbps| Coder::Opus { kbps }));
     let mut tables: Vec<Table> = coders.map(|coder| Table { coder, rows: Vec::new() }).collect();
@@ -209,7 +226,7 @@ pub fn run(args: Args) -> Result<Outcome> {
         Progress::new(clips.len() as u64, "[{bar:40}] {pos}/{len}  {msg}  {eta} left");
     for (done, (name, path)) in clips.iter().enumerate() {
         progress.update(done as u64, || format!("{done} of {}: {name}", clips.len()));
-        let coded = Coded::of(&coder, &model, prior, path, &counts, &interrupt);
+        let coded = Coded::of(&coder, &model, prior, (name, path), &amounts, &interrupt);
         let result = coded.and_then(|coded| {
             let measure = Measure { model: &model, prior, meter: &meter, name, coded: &coded };
             let rows = measure.rows(&tables, destination.as_ref())?;
@@ -230,8 +247,8 @@ pub fn run(args: Args) -> Result<Outcome> {
     drop(progress);
     if let Some(destination) = &destination {
         for table in &tables {
-            if let (Coder::Tessera { levels }, false) = (table.coder, table.rows.is_empty()) {
-                destination.write_sizes(levels, &table.rows)?;
+            if let (Coder::Tessera(amount), false) = (table.coder, table.rows.is_empty()) {
+                destination.write_sizes(amount, &table.rows)?;
             }
         }
     }
@@ -258,8 +275,8 @@ pub fn run(args: Args) -> Result<Outcome> {
 /// A clip and its files of tokens.
 struct Coded {
     clip: Clip,
-    /// By the number of their levels.
-    files: Vec<(usize, Vec<u8>)>,
+    /// By how much of it they store; the last one has the most.
+    files: Vec<(Amount, Vec<u8>)>,
 }
 
 impl Coded {
@@ -267,41 +284,55 @@ impl Coded {
         coder: &FileCoder,
         model: &Model,
         prior: Option<&Prior>,
-        path: &Path,
-        counts: &[usize],
+        (name, path): (&str, &Path),
+        amounts: &[Amount],
         interrupt: &Interrupt,
     ) -> Result<Self> {
         // Read first: it checks the length.
         let clip = Clip::read(path)?;
-        let file = |&levels: &usize| {
+        let file = |encoding: Encoding, output: &mut dyn Write| {
             let (watched, label) = (interrupt.clone(), path.display().to_string());
             let mut source = Interruptible { source: open(path)?, interrupt: watched, path: label };
-            let (tsr, _) = coder.encode(
-                model,
-                prior,
-                &mut source,
-                levels.into(),
-                Vec::new(),
-                1,
-                interrupt,
-                &mut |_| {},
-            )?;
-            Ok((levels, tsr))
+            let watch = &mut |_| {};
+            let done =
+                coder.encode(model, prior, &mut source, encoding, output, 1, interrupt, watch)?;
+            anyhow::Ok(done.1)
         };
-        Ok(Self { clip, files: counts.iter().map(file).collect::<Result<_>>()? })
+        let bytes = |&amount: &Amount| {
+            let mut bytes = Vec::new();
+            match amount {
+                Amount::Levels(levels) => {
+                    file(levels.into(), &mut bytes)?;
+                }
+                Amount::Kbps(kbps) => {
+                    let channels = clip.channels.len() as u16;
+                    let ladder = Ladder::new(model.config(), None);
+                    let attempt = |encoding, mut held| {
+                        let done = file(encoding, &mut held)?;
+                        Ok((held, done))
+                    };
+                    let (mut held, _) = kbps::fill(kbps, channels, &ladder, name, attempt)?;
+                    held.read_to_end(&mut bytes).context("cannot read back a temporary file")?;
+                }
+            }
+            Ok((amount, bytes))
+        };
+        let files = amounts.iter().map(bytes).collect::<Result<_>>()?;
+        Ok(Self { clip, files })
     }
 
-    /// The file with so many levels.
-    fn file(&self, levels: usize) -> Result<&[u8]> {
-        let file = self.files.iter().find(|(own, _)| *own == levels);
+    /// The file with so much of it.
+    fn file(&self, amount: Amount) -> Result<&[u8]> {
+        let file = self.files.iter().find(|(own, _)| *own == amount);
         file.map(|(_, file)| file.as_slice()).context("the tokens of a clip are lost")
     }
 
-    /// The tokens of the file with the most levels.
+    /// The tokens of the file with the most of it.
     fn tokens(&self, prior: Option<&Prior>) -> Result<TokenFile> {
-        let levels = self.files.iter().map(|(levels, _)| *levels).max().unwrap_or(1);
-        let mut reader = ContainerReader::open(Cursor::new(self.file(levels)?))?;
+        let (_, file) = self.files.last().context("the tokens of a clip are lost")?;
+        let mut reader = ContainerReader::open(Cursor::new(file.as_slice()))?;
         files::attach(&mut reader, prior)?;
+        let levels = reader.header().layout.levels();
         Ok(TokenFile::from_tsr(&mut reader, levels)?)
     }
 }
@@ -322,10 +353,10 @@ impl Measure<'_> {
         let reference = at_meter_rate(original)?;
         let one = |table: &Table| -> Result<Row> {
             let (bytes, decoded) = match table.coder {
-                Coder::Tessera { levels } => {
-                    let (bytes, decoded) = self.decode(levels)?;
+                Coder::Tessera(amount) => {
+                    let (bytes, decoded) = self.decode(amount)?;
                     if let Some(destination) = destination {
-                        destination.write(levels, self.name, &decoded.channels, decoded.rate)?;
+                        destination.write(amount, self.name, &decoded.channels, decoded.rate)?;
                     }
                     (bytes, decoded)
                 }
@@ -344,9 +375,9 @@ impl Measure<'_> {
         tables.iter().map(one).collect()
     }
 
-    /// Size of the file with the first `levels`, and the sound it decodes to.
-    fn decode(&self, levels: usize) -> Result<(usize, Clip)> {
-        let file = self.coded.file(levels)?;
+    /// Size of the file with so much of it, and the sound that it decodes to.
+    fn decode(&self, amount: Amount) -> Result<(usize, Clip)> {
+        let file = self.coded.file(amount)?;
         let mut channels = vec![Vec::new(); self.coded.clip.channels.len()];
         let mut sink = |block: &[Vec<f32>]| {
             channels.iter_mut().zip(block).for_each(|(all, part): (&mut Vec<f32>, _)| {
@@ -400,7 +431,7 @@ fn curves(tables: &[Table]) -> Vec<rate::Curve<'static>> {
         tables.filter_map(|table| means(&table.rows).pop().map(point)).collect()
     };
     let curves = [
-        rate::Curve { name: "tessera", points: of(|c| matches!(c, Coder::Tessera { .. })) },
+        rate::Curve { name: "tessera", points: of(|c| matches!(c, Coder::Tessera(_))) },
         rate::Curve { name: "opus", points: of(|c| matches!(c, Coder::Opus { .. })) },
     ];
     curves.into_iter().filter(|curve| !curve.points.is_empty()).collect()
@@ -420,9 +451,10 @@ fn as_text(
     }
     for Table { coder, rows } in tables {
         let _ = match coder {
-            Coder::Tessera { levels } => {
+            Coder::Tessera(Amount::Levels(levels)) => {
                 writeln!(text, "\n{levels} of {} levels", config.levels())
             }
+            Coder::Tessera(Amount::Kbps(kbps)) => writeln!(text, "\nat most {kbps} kbps"),
             Coder::Opus { kbps } => writeln!(text, "\nOpus at {kbps} kbps a channel"),
         };
         let names: String = COLUMNS.iter().map(|name| format!(" {name:>8}")).collect();
@@ -474,8 +506,11 @@ fn as_json(
             })
             .collect();
         match coder {
-            Coder::Tessera { levels } => {
+            Coder::Tessera(Amount::Levels(levels)) => {
                 json!({ "levels": levels, "summary": summary, "clips": clips })
+            }
+            Coder::Tessera(Amount::Kbps(kbps)) => {
+                json!({ "most_kbps": kbps, "summary": summary, "clips": clips })
             }
             Coder::Opus { kbps } => {
                 json!({ "opus_kbps": kbps, "summary": summary, "clips": clips })
