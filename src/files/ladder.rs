@@ -16,15 +16,13 @@ const SOME: Selection = Selection {
     goes_on: 19.0,
     comb: 4,
     beside: 0,
-    grain: 1,
+    grain: 2,
     trim: Selection::FEW.trim,
 };
-/// Lines for which there are bits when there are no more levels.
-const MORE: Selection = Selection { begins: 15.0, goes_on: 10.0, comb: 2, ..Selection::MANY };
 /// What codes take of their packed bits with a prior, and thousands of bits a second that lines, grains, trims and a short file's head
-/// take beside them, few, some, many and more: where to begin.
+/// take beside them, few, some and many: where to begin.
 const SQUEEZED: f64 = 0.8;
-const BESIDE: [f64; 4] = [0.35, 0.8, 1.3, 1.8];
+const BESIDE: [f64; 3] = [0.35, 0.8, 1.3];
 /// What a price does to all of them, as a power of it.
 const DEARER: f64 = -0.1;
 
@@ -64,7 +62,7 @@ impl Ladder {
         for levels in 1..=config.levels() {
             let suiting = Selection::suiting(config, levels);
             let with_trim = |lines: Selection| Selection { trim: suiting.trim, ..lines };
-            let steps = [Selection::FEW, SOME, Selection::MANY, MORE].map(with_trim);
+            let steps = [Selection::FEW, SOME, Selection::MANY].map(with_trim);
             let steps = match lines {
                 Some(lines) => vec![lines],
                 None if suiting == Selection::NONE => vec![suiting],
@@ -72,13 +70,11 @@ impl Ladder {
                 None => steps.to_vec(),
             };
             let codes = config.bits_per_second(levels) / 1000.0 * SQUEEZED;
-            // More lines are for where bits are cheap.
-            for (dearest, (lines, beside)) in steps.into_iter().zip(BESIDE).enumerate() {
-                let added = PRICES[dearest..].iter().map(|&price| Rung {
+            for (lines, beside) in steps.into_iter().zip(BESIDE) {
+                let added = PRICES.map(|price| Rung {
                     encoding: Encoding { levels, lines: Some(lines), price },
                     thought: (codes + beside) * f64::from(price).powf(DEARER),
                 });
-                let added: Vec<Rung> = added.collect();
                 // Fewer codes or lines have their place below what is better.
                 rungs.retain(|rung| added.iter().all(|other| rung.thought < other.thought));
                 rungs.extend(added);
