@@ -150,7 +150,7 @@ fn levels_and_rates() {
         .expect(0, &[]);
     }
     assert_eq!(before, 4);
-    encode("low.tsr", &["--kbps", "0.1"]).expect(1, &["--kbps 0.1", "a.wav", "takes 1."]);
+    encode("low.tsr", &["--kbps", "0.1"]).expect(1, &["--kbps 0.1", "a.wav", "takes 0.8"]);
     assert!(!folder.path("low.tsr").exists());
     encode("none.tsr", &["--levels", "0"]).expect(1, &["--levels 0", "1 to 4"]);
     encode("five.tsr", &["--levels", "5"]).expect(1, &["--levels 5", "1 to 4"]);

@@ -80,8 +80,9 @@ fn a_folder_is_encoded_and_goes_on_where_it_was_stopped() {
     encode(&["--levels", "2"]).expect(1, &["a.wav.tsr", "number of levels", "--force"]);
     encode(&["--entropy", "none"]).expect(1, &["a.wav.tsr", "prior", "--force"]);
     assert_eq!(counts(&json(&encode(&["--levels", "2", "--force", "--json"]))), [2, 0, 0]);
-    // Two levels take 0.375 kbps a channel, and three 0.875.
-    assert_eq!(counts(&json(&encode(&["--kbps", "0.8", "--json"]))), [0, 2, 0]);
+    assert_eq!(counts(&json(&encode(&["--kbps", "4", "--force", "--json"]))), [2, 0, 0]);
+    assert_eq!(counts(&json(&encode(&["--kbps", "4", "--json"]))), [0, 2, 0]);
+    encode(&["--kbps", "1"]).expect(1, &["a.wav.tsr", "rate", "--force"]);
 }
 
 #[test]
