@@ -50,7 +50,7 @@ pub struct Args {
     /// Levels to store, from 1 (coarsest); all by default.
     #[arg(long, value_name = "N", conflicts_with = "kbps")]
     levels: Option<usize>,
-    /// The best file of at most this rate, all channels together: it is encoded some three times, with more or fewer levels
+    /// The best file of at most this rate, all channels together: it is encoded three to six times, with more or fewer levels
     /// and all else as does most for its bits. Of less than two seconds, as if it lasted two. From a pipe, as many levels as fit
     /// with their codes packed.
     #[arg(long, value_name = "X", value_parser = positive)]
