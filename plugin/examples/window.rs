@@ -10,7 +10,8 @@
 //! The second ends after so many seconds and says what CPU time they took: the audio thread's, that of the
 //! threads with which Mesa draws where there is no GPU, and all the rest's, which is the window's. The third
 //! does the same without a window. `docs/images/plugin.png` was made with the first, on a screen of
-//! `Xvfb -screen 0 960x640x24`, with `import -window root`.
+//! `Xvfb -screen 0 960x640x24`, with `import -window root`, in blocks of 1024: that machine paused all
+//! programs for longer than 256 samples take.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::Path;
