@@ -82,6 +82,7 @@ fn a_folder_is_encoded_and_goes_on_where_it_was_stopped() {
     assert_eq!(counts(&json(&encode(&["--levels", "2", "--force", "--json"]))), [2, 0, 0]);
     assert_eq!(counts(&json(&encode(&["--kbps", "4", "--force", "--json"]))), [2, 0, 0]);
     assert_eq!(counts(&json(&encode(&["--kbps", "4", "--json"]))), [0, 2, 0]);
+    encode(&["--kbps", "4", "--lines", "none"]).expect(1, &["a.wav.tsr", "lines", "--force"]);
     encode(&["--kbps", "1"]).expect(1, &["a.wav.tsr", "rate", "--force"]);
 }
 

@@ -144,9 +144,13 @@ impl Encoder<'_> {
         }
     }
 
+    /// The lines that were asked for.
+    fn lines(&self) -> Option<Selection> {
+        self.args.lines.map(LinesWanted::selection)
+    }
+
     fn encoding(&self, levels: usize) -> Encoding {
-        let lines = self.args.lines.map(LinesWanted::selection);
-        Encoding { lines, ..Encoding::of_levels(levels) }
+        Encoding { lines: self.lines(), ..Encoding::of_levels(levels) }
     }
 
     /// Encodes a sound; the output then has its name at `path`.
@@ -161,8 +165,7 @@ impl Encoder<'_> {
         let done;
         (output, done) = match (self.args.kbps, input.again) {
             (Some(kbps), Some(again)) => {
-                let lines = self.args.lines.map(LinesWanted::selection);
-                let ladder = Ladder::new(self.model.config(), lines);
+                let ladder = Ladder::new(self.model.config(), self.lines());
                 let (mut first, name) = (Some(input.source), input.name);
                 let attempt = |encoding, held| {
                     let source = first.take().map_or_else(again, Ok)?;
@@ -242,20 +245,18 @@ impl Encoder<'_> {
         let samples = reader.samples().with_context(|| format!("cut short: {}", job.is_there()))?;
         let seconds = samples as f64 / f64::from(header.source_rate);
         let size = std::fs::metadata(&job.output).with_context(|| job.is_there())?.len();
-        let (levels, most) = (header.layout.levels(), self.model.levels());
+        let levels = header.layout.levels();
+        // With any rate there are lines of the same kinds.
+        let lines = self.encoding(levels).selection(self.model.config()).kept();
         let as_asked = match self.args.kbps {
             // Or as near to it as there is anything.
             Some(kbps) => {
                 let share = kbps::rate(size, seconds) / kbps;
-                share <= 1.0 && (share >= NEAR || levels == most)
+                share <= 1.0 && (share >= NEAR || levels == self.model.levels())
             }
-            None => {
-                let asked = self.levels(header.channels)?;
-                let lines = self.encoding(asked).selection(self.model.config()).kept();
-                levels == asked && header.lines == lines
-            }
+            None => levels == self.levels(header.channels)?,
         };
-        if header.model_id != self.model.id() || !as_asked || other_prior {
+        if header.model_id != self.model.id() || !as_asked || header.lines != lines || other_prior {
             bail!("of another model, rate, number of levels, prior or lines: {}", job.is_there());
         }
         Ok(Done { kept: true, seconds, size, ..Done::default() })

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, bail};
 use tempfile::SpooledTempFile;
 use tessera_codec::files::{EncodeReport, Encoding, Ladder};
 
-/// A file that is tried is kept in memory up to this size, and beyond it in a temporary file.
-const IN_MEMORY: usize = 16 << 20;
+use super::pipe;
+
 /// What is shorter than so many seconds counts as if it lasted as long: the file's head, which any sound has, is not what a rate is asked
 /// for.
 const SHORTEST: f64 = 2.0;
@@ -32,7 +32,7 @@ pub fn fill(
     let channels = f64::from(channels.max(1));
     let mut least = f64::INFINITY;
     let best = ladder.climb(kbps / channels, |encoding| -> Result<_> {
-        let (held, done) = encode(encoding, tempfile::spooled_tempfile(IN_MEMORY))?;
+        let (held, done) = encode(encoding, pipe::held())?;
         let rate = rate(done.bytes, done.seconds);
         least = least.min(rate);
         Ok((rate / channels, (held, done)))

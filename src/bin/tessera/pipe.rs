@@ -5,6 +5,7 @@ use std::io::{self, BufReader, BufWriter, ErrorKind, IsTerminal, Read, Seek, Wri
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use tempfile::SpooledTempFile;
 use tessera_codec::audio::{self, AudioSource, WavSource};
 use tessera_codec::bitstream::{OutputFile, Overwrite};
 
@@ -16,7 +17,7 @@ pub const STDIO: &str = "-";
 /// What a shell reports of a program whose reader went away.
 pub const EXIT_CODE: u8 = 141;
 
-/// A .tsr from a pipe is kept in memory up to this size, and beyond it in a temporary file.
+/// A .tsr that has no name is kept in memory up to this size, and beyond it in a temporary file.
 const IN_MEMORY: usize = 16 << 20;
 
 /// A .tsr from a pipe may be this large: some 30 days of stereo.
@@ -81,12 +82,17 @@ pub trait ReadSeek: Read + Seek {}
 
 impl<T: Read + Seek> ReadSeek for T {}
 
+/// Room for a .tsr that has no name.
+pub fn held() -> SpooledTempFile {
+    tempfile::spooled_tempfile(IN_MEMORY)
+}
+
 /// Opens a .tsr. What comes from a pipe is taken in whole first: its end says where things are.
 pub fn open_tokens(path: &Path) -> Result<Box<dyn ReadSeek>> {
     if !is_stdio(path) {
         return Ok(Box::new(File::open(path)?));
     }
-    let mut held = tempfile::spooled_tempfile(IN_MEMORY);
+    let mut held = held();
     let copied = io::copy(&mut stdin("a .tsr")?.take(LARGEST + 1), &mut held)
         .context("cannot keep stdin in a temporary file")?;
     if copied > LARGEST {
